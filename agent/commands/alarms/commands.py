@@ -38,7 +38,12 @@ def _reference(_: click.Context, __: click.Parameter, value: str) -> Reference:
 def _references(
     context: click.Context, parameter: click.Parameter, value: Sequence[str]
 ) -> list[Reference]:
-    return [_reference(context, parameter, one) for one in value]
+    from agent.commands.alarms.listed import parse_references
+
+    try:
+        return [one for text in value for one in parse_references(text)]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 _several = click.argument(
@@ -104,7 +109,8 @@ def alarms(
     from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
-        followed = Followed(reader, known_alarms(reader)) if follow else None  # first
+        known = known_alarms(reader) if follow else []  # first
+        followed = Followed(reader, known, brief=not as_json) if follow else None
         rows = listed.alarms(reader, limit, open_only)
         found = life(reader)
         waits = unstored(config_file) if found.watching else None
@@ -171,12 +177,31 @@ def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
             say(Colored("an agent watches again", "green"))
     elif as_json:
         say_json(news, indent=None)
+    elif "group" in news:
+        say(Colored(_group_line(news["group"]), "red"))
     elif "transition" in news:
         for line in _transition_lines(news["transition"], utc):
             say(line)
     else:
-        text = describe(news, _moments(utc).full)
-        say(Colored(text, "red") if news["state"] == OPENED else text)
+        text = describe(news, _moments(utc).full) + _mark(news.get("raised_as") or {})
+        calls = news["state"] == OPENED and not (news.get("raised_as") or {}).get("advisory")
+        say(Colored(text, "red") if calls else text)
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    if row.get("advisory"):
+        return " (an advisory: nothing to do now)"
+    if row.get("after") == "DSUPR":
+        return f" (suppressed: {row['why']})"
+    return f" (it chatters: x{row['chattering']})" if row.get("chattering") else ""
+
+
+def _group_line(group: Mapping[str, Any]) -> str:
+    what = "opened" if group["state"] == "opened" else "closed"
+    return (
+        f"{group['stream']}: {group['count']} alarms {what} in a flood ({group['kinds']});"
+        " fieldwatch-agent alarms lists them"
+    )
 
 
 def _transition_lines(row: Mapping[str, Any], utc: bool) -> Sequence[str]:
@@ -220,7 +245,10 @@ def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
 @config_option
 @json_option
 def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
-    """Acknowledge: somebody has seen each ALARM and takes care of it."""
+    """Acknowledge: somebody has seen each ALARM and takes care of it.
+
+    pump-1#3.7,4.2 names two alarms of pump-1. Only the alarms that you name are acknowledged.
+    """
     return _ask(config_file, "alarm.acknowledge", alarms, as_json, reason=reason)
 
 
@@ -365,21 +393,18 @@ def _ask(
     **arguments: Any,
 ) -> int:
     """Send a request for each alarm; print the results. Return the first refusal's exit code."""
-    from agent.commands.alarms.asked import asked
-    from agent.control.client import NoAgent
+    from agent.commands.alarms.asked import asked, asked_each
 
+    if len(references) == 1:
+        results: Any = [(references[0], asked(config_file, verb, references[0], arguments))]
+    else:
+        results = asked_each(config_file, verb, references, arguments)
     made, first = [], 0
-    for reference in references:
-        try:
-            done = asked(config_file, verb, reference, arguments)
-        except NoAgent:
-            raise
-        except FieldwatchError as error:
-            if len(references) == 1:
-                raise
+    for reference, done in results:
+        if isinstance(done, FieldwatchError):
             name = f"{reference.stream or ''}#{reference.number}"
-            say_error("fieldwatch-agent", f"{name}: {error}")
-            first = first or error.exit_code
+            say_error("fieldwatch-agent", f"{name}: {done}")
+            first = first or done.exit_code
             continue
         made.append(done)
         if not as_json:

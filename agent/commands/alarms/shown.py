@@ -73,6 +73,18 @@ def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
         yield f"shelved    {put_aside}"
     if handling and handling["raised"] > 1:
         yield f"raised     {handling['raised']} times since it was last normal"
+    if handling:
+        yield from _marks(handling)
+
+
+def _marks(handling: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what else is special about an alarm's handling."""
+    if handling["advisory"]:
+        yield "advisory   it needs no action now, and calls nobody"
+    if handling["chattering"]:
+        yield f"chatters   raised {handling['chattering']} times; it is not announced each time"
+    if handling["grouped"]:
+        yield "flood      it is announced with others of its stream"
 
 
 def _state(alarm: Alarm) -> str:
@@ -144,10 +156,20 @@ def _logbook(alarm: Alarm, moments: Moments) -> Iterator[str]:
         yield from wrapped(row_text(row, moments), "  ", "      ")
 
 
+def _mark(row: Mapping[str, Any]) -> str:
+    """Return the mark of a transition; rows of older versions have none."""
+    if row.get("advisory"):
+        return ", an advisory"
+    if row.get("chattering"):
+        return f", it chatters (raised {row['chattering']} times)"
+    return ", in a flood" if row.get("grouped") else ""
+
+
 def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     """Return a row of the logbook in one line."""
     by = "" if row["by"] == AGENT else f" by {row['by']}"
     label = f" {row['label']}" if row["label"] else ""
     went = "" if row["before"] == row["after"] else f": now {WORDS[row['after']]}"
     why = f" ({row['why']})" if row["why"] else ""
-    return f"{moments.full(row['at'])}  #{row['number']} {SAID[row['what']]}{label}{by}{went}{why}"
+    said = f"{SAID[row['what']]}{label}{by}{_mark(row) if row['what'] == 'raised' else ''}"
+    return f"{moments.full(row['at'])}  #{row['number']} {said}{went}{why}"

@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from agent.alarms.document import observed, to_do
+from agent.commands.alarms import grouped
 from agent.commands.alarms.listed import Section, priority_of, section
 from agent.commands.alarms.moments import Moments, lasting
 from models.cells import cell, columns, wrap
@@ -25,6 +26,7 @@ _TITLES: Final[Mapping[Section, str]] = {
     "unacknowledged": "NOT ACKNOWLEDGED",
     "acknowledged": "ACKNOWLEDGED",
     "suppressed": "SHELVED, SUPPRESSED, OUT OF SERVICE",
+    "advisories": "ADVISORIES (for information: nothing to do now, nothing to acknowledge)",
     "over": "OVER",
     "interruptions": "INTERRUPTIONS (for information: nothing to acknowledge)",
 }
@@ -44,8 +46,11 @@ def lines(alarms: Sequence[Alarm], moments: Moments) -> Iterator[str]:
                 yield from _interruption(one, moments)
         else:
             yield _HEAD
-            for one in found:
+            singly, groups = grouped.apart(found) if which == "unacknowledged" else (found, [])
+            for one in singly:
                 yield from _alarm(one, moments, which)
+            for members in groups:
+                yield from _group(members, moments)
 
 
 def reference(alarm: Alarm) -> str:
@@ -74,17 +79,42 @@ def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
     yield from wrapped(f"{kind}: {found}" if found else kind)
 
 
+def _group(members: Sequence[Alarm], moments: Moments) -> Iterator[str]:
+    """Yield what a flood of one stream is: how many, the most urgent, and how to acknowledge."""
+    first, named = members[0], members[: grouped.SHOWN_MAX]
+    oldest = min(str(one["onset"]) for one in members)
+    active = sum(one["handling"]["condition"] == "active" for one in members)
+    row = [
+        *(f"{first['stream']}: {len(members)} alarms", priority_of(first)),
+        *(moments.brief(oldest), moments.age(oldest), f"{active} active, in a flood"),
+    ]
+    if len(row[0]) > _NAME_CHARS:
+        yield printable(row[0])
+        row[0] = ""
+    yield _ROW.format(*map(printable, row)).rstrip()
+    yield from wrapped(f"{grouped.kinds(members)}. The most urgent is {reference(first)}:")
+    yield from wrapped(f"{first['kind'].replace('_', ' ')}: {observed(first, CHANNELS_MAX)}")
+    yield from wrapped(f"To do: {to_do(first, moments.full)}")
+    yield from grouped.command(named)
+    if (more := grouped.left_out(members)) is not None:
+        yield from wrapped(more)
+
+
 def _state(alarm: Alarm, moments: Moments) -> str:
     handling = alarm["handling"]
     if handling is None:
         return "active" if alarm["state"] == "opened" else f"until {moments.brief(alarm['closed'])}"
     state, times = handling["state"], handling["raised"]
     again = f" x{times}" if times > 1 else ""
+    if handling["chattering"]:
+        again = f", chatters x{handling['chattering']}"
     if state in ("DSUPR", "OOSRV"):
         return "by design" if state == "DSUPR" else "out of service"
     latched = ", latched" if state in ("LATUN", "LATAK") else ""
     condition = {"active": "active", "unknown": "not watched", "normal": "returned"}
     told: str = condition[handling["condition"]]
+    if handling["advisory"] and handling["condition"] == "active":
+        return told + again
     return told + latched + again if state != "NORM" else f"until {moments.brief(alarm['closed'])}"
 
 
