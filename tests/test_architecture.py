@@ -30,16 +30,18 @@ ROOMS: dict[str, set[str]] = {
     "guard": set(),
     "journal": set(),
     "memory": set(),
-    "config": {"handling"},  # the classes of consequence
+    "config": {"handling", "wording"},  # the classes of consequence; which texts there are
     "control": set(),  # knows names of commands, and nothing of what they do
     # the states of an alarm and what leads from one to the next: no input, output or clock
     "handling": set(),
     # knows no configuration: its limits are numbers; of an alarm it knows the states
     "store": {"alarms", "handling", "journal"},
+    # texts in the reader's language, from an alarm's data alone: no input, output or clock
+    "wording": set(),
     "mqtt": {"config", "guard"},
     "dialects": {"config", "mqtt", "store"},
     "parsing": {"config"},
-    "alarms": {"config", "handling"},
+    "alarms": {"config", "handling", "wording"},
     "bundles": {"config"},
     # the streams' detectors, for the daemon
     "fleets": {"alarms", "bundles", "clock", "config", "journal", "parsing", "scoring"},
@@ -104,6 +106,7 @@ ROOMS: dict[str, set[str]] = {
         "parsing",
         "scoring",
         "store",
+        "wording",
     },
 }
 _TRAINING = {
@@ -257,6 +260,8 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
         ("agent/control/door.py", "import agent.store.writer"),
         ("agent/control/inbox.py", "from agent.uplink import sender"),
         ("agent/health/status.py", "import selectors"),
+        ("agent/wording/sentence.py", "from agent.alarms import document"),
+        ("agent/wording/language.py", "import agent.store.reader"),
     ],
 )
 def test_a_violation_is_found(tmp_path: Path, where: str, line: str) -> None:
