@@ -280,11 +280,12 @@ def status(config_file: Path, prometheus: bool, output: Path | None, as_json: bo
 @json_option
 def state(config_file: Path, as_json: bool) -> int:
     """Show the running agent's present state; `status` shows the state that it stored last."""
+    from agent.commands.running import ask_running
     from agent.control.client import NoAgent
     from agent.health.status import describe
 
     try:
-        document = _ask(config_file, "state")
+        document = ask_running(config_file, "state")
     except NoAgent as error:
         raise NoAgent(f"{error}\n{_last_sign(config_file)}") from error
     _tell(document, as_json, describe)
@@ -298,7 +299,9 @@ def flush(config_file: Path) -> int:
 
     Use this before you switch the power off.
     """
-    _ask(config_file, "flush")
+    from agent.commands.running import ask_running
+
+    ask_running(config_file, "flush")
     say("stored: everything that had arrived is on the disk")
     return 0
 
@@ -307,7 +310,9 @@ def flush(config_file: Path) -> int:
 @config_option
 def reload(config_file: Path) -> int:
     """Make the running agent read its configuration again; print the changes."""
-    outcome = _ask(config_file, "reload")
+    from agent.commands.running import ask_running
+
+    outcome = ask_running(config_file, "reload")
     mended = outcome.get("mended", ())  # an agent older than this command does not return it
     if outcome["changed"] or not (outcome["exchanged"] or mended):
         say(f"changed: {', '.join(outcome['changed']) or 'nothing'}")
@@ -833,17 +838,6 @@ def _tell(
         return
     for line in lines(document):
         say(line)
-
-
-def _ask(config_file: Path, command: str) -> dict[str, Any]:
-    """Send a command to the agent of this configuration; return the result."""
-    from agent.config.location import control_socket
-    from agent.control.client import NoAgent, ask
-
-    path = control_socket(config_file)
-    if path is None:
-        raise NoAgent(f'{config_file}: control.socket is "off", so its agent takes no commands')
-    return ask(path, command)
 
 
 def _give_metrics(document: Mapping[str, Any], up: bool, output: Path | None) -> None:

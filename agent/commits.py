@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from agent.alarms.points import Points
 from agent.clock import Clock
@@ -29,6 +29,7 @@ from agent.uplink.sender import DELETED_MAX
 from models.errors import StoreError
 
 CLOCK: Final = "_clock"  # a key among the streams' states; no stream's name begins with _
+HANDLING: Final = "_handling"  # the same, of the points
 _DRAIN_S = 0.1  # between two commits while many messages are deleted
 
 
@@ -74,11 +75,16 @@ class Commits:
         self._samples = 0  # committed
         self._more_acknowledged = False
         self._mended = 0  # repaired database files, at the last commit
+        self._seen = 0  # entries of the batch's samples whose values the points have seen
 
     @property
     def error(self) -> str | None:
         """Why nothing can be stored; None if everything is stored."""
         return self._trouble.error
+
+    def unstored(self) -> dict[str, Any] | None:
+        """Return what waits in memory because the store fails; None if everything is stored."""
+        return self._trouble.news(self.batch)
 
     def took(self, chunks: Sequence[Chunk]) -> None:
         """Record chunks whose readings are now in the batch."""
@@ -131,6 +137,8 @@ class Commits:
             if not batch.acked:  # all of them are deleted
                 self._relay.committed(acked)
             return False
+        finally:
+            self._seen = len(batch.samples)
         if self._trouble.over():
             self._relay.tell(None)
         self._samples += waiting
@@ -148,16 +156,30 @@ class Commits:
     def _handle_alarms(self) -> None:
         """Put the transitions of alarms into the batch, and report them to central ops."""
         batch, points, now_s = self.batch, self._points, self._clock.wall_s()
+        self._show_values(now_s)
         for alarm in batch.untaken:
             points.take(alarm, now_s)
         batch.untaken = []
         points.tick(now_s)
         made, changed = points.drain()
+        if memory := points.memory():
+            batch.state.setdefault(HANDLING, {}).update(memory)
         batch.standings |= changed
         batch.transitions += made
         batch.messages += [
             Outgoing("transition", one.stream, one.at, one.document()) for one in made
         ]
+
+    def _show_values(self, now_s: float) -> None:
+        """Show the points the measured values that may suppress alarms; mostly there are none."""
+        if not (watched := self._points.watched):
+            return
+        channels = self._streams.channels()
+        for stream, samples, _ in self.batch.samples[self._seen :]:
+            for channel in watched.get(stream, ()):
+                if channel in channels.get(stream, ()):
+                    times, values = samples.measured(channels[stream].index(channel))
+                    self._points.see(stream, channel, times, values, now_s)
 
     def _save(self, stopping: bool) -> None:
         """Put the streams' memory into the batch, the whole of it if that is due."""
@@ -175,7 +197,7 @@ class Commits:
         """Keep in memory what was not written, and report it if possible."""
         self._trouble.failed(error, self.batch, self._clock.wall_s())
         self._notifier.status(self._trouble.brief())
-        self._relay.tell(self._trouble.news(self.batch))
+        self._relay.tell(self.unstored())
         self.save_soon()  # if samples are dropped, the waiting ones get other numbers
 
     def counters(self) -> dict[str, int]:

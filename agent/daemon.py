@@ -19,11 +19,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from agent.alarms.handled import check_suppressions, handling_of
 from agent.alarms.lifecycle import closed_as_removed
-from agent.alarms.points import Points, handled_as
+from agent.alarms.points import Points
 from agent.bundles.load import Loader
 from agent.clock import Clock
-from agent.commits import CLOCK, Commits
+from agent.commits import CLOCK, HANDLING, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
 from agent.config.load import AgentConfig, StoreTable
@@ -48,12 +49,12 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
-from agent.operating import Operating
+from agent.operating import Operating, Roles
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
 from agent.scoring.fleet import Fleet
-from agent.scoring.origin import Unwatched
+from agent.scoring.origin import BASELINE, Unwatched
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.maintenance import bring_up_to_date, mend_meanwhile
@@ -96,7 +97,7 @@ class Daemon:
     ) -> None:
         """Set up; ``batch`` is the first; ``parsers`` excludes inputs of ``unwatched`` streams."""
         self._config = config
-        self._points = points or Points(handled_as(config))
+        self._points = points or Points(*handling_of(config))
         self._store = store
         self._streams = Streams(
             fleets,
@@ -111,9 +112,7 @@ class Daemon:
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
-        self._operating = Operating(
-            self._points, store.records.alarm, clock.wall_s, config.control.operators
-        )
+        self._operating = Operating(self._points, store.records.alarm, clock.wall_s, _roles(config))
         self._control = Control(
             inbox or Inbox(),
             door,
@@ -292,7 +291,7 @@ class Daemon:
     def _state(self, _: Command) -> dict[str, Any]:
         """Return the current status, including everything scored since the last commit."""
         self._streams.flush(self._batch)
-        return self._overview.document(True)
+        return self._overview.document(True) | {"unstored": self._commits.unstored()}
 
     def _flush(self, _: Command) -> dict[str, Any]:
         """Process everything that has arrived; the commit that follows syncs it to the disk."""
@@ -336,8 +335,8 @@ class Daemon:
             store.history_bytes_max,
             store.logbook_rows_max,
         )
-        self._points.configure(handled_as(config))
-        self._operating.operators = config.control.operators
+        self._points.configure(*handling_of(config))
+        self._operating.roles = _roles(config)
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
         for fleet in prepared.fleets:
@@ -456,6 +455,14 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     log_refused(choices)
     fleets = fleets_of(choices, config.summary.interval_s, clock)
     streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
+    check_suppressions(
+        config,
+        {
+            name: stream.manifest.channel_names
+            for name, stream in streams.items()
+            if stream.origin.stands_in != BASELINE
+        },
+    )
     store = store_of(config, Store)
     store.readings.history.describe(
         {name: stream.manifest.channel_names for name, stream in streams.items()}
@@ -470,8 +477,8 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     records, readings = store.records, store.readings
     if known := [saved for saved in (records.state(CLOCK).get(CLOCK), readings.clock()) if saved]:
         clock.restore(*known)
-    batch, points = Batch(), Points(handled_as(config))
-    points.restore(records.standings(), clock.wall_s())
+    batch, points = Batch(), Points(*handling_of(config))
+    points.restore(records.standings(), clock.wall_s(), records.state(HANDLING))
     open_alarms, configured = records.all_open_alarms(), {table.name for table in config.streams}
     points.compare(open_alarms, clock.wall_s())
     for alarm in open_alarms:
@@ -512,6 +519,10 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
 def _quarantine(config: AgentConfig) -> Quarantine:
     headed = [source.name for source in config.inputs if source.lines.header]
     return Quarantine(config.store.directory, headed)
+
+
+def _roles(config: AgentConfig) -> Roles:
+    return Roles(config.control.operators, config.control.maintainers)
 
 
 def _retention(table: StoreTable) -> Retention:

@@ -1,9 +1,13 @@
-"""Handles operators' requests on alarms from the control socket: permission, arguments, execution.
+"""Handles people's requests on alarms: permission, arguments, execution.
+
+    control socket ─command─> permission by group ─┐
+                                                   ├─perform─> points ─> transition
+    another door, with its own permission ─────────┘
 
 A request names the alarm by stream and number, and the revision that the person saw. It changes the
 points (``agent.alarms.points``). The next commit makes the change durable. Then the answer is sent.
-The kernel supplies the user, and the system supplies the user's groups, so a client cannot forge
-them.
+At the control socket the kernel supplies the user, and the system supplies the user's groups, so a
+client cannot forge them.
 """
 
 from __future__ import annotations
@@ -12,7 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from agent.alarms.points import Points, Request, Stale
 from agent.control.dispatch import Verb
@@ -20,12 +24,11 @@ from agent.control.inbox import Asker, Command
 from agent.control.protocol import Refused
 from agent.handling.machine import Impossible
 from agent.handling.states import WORDS
-from agent.handling.transition import LABELS, SAID, What
+from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID, Door, Transition, What
 from models.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
 
-REASON_CHARS_MAX: Final = 500
 _HOUR_S: Final = 3600.0
 _NUMBER_MAX: Final = 2**53  # largest integer that every JSON parser represents exactly
 _LARGEST: Final = sys.float_info.max  # a JSON integer may be larger, and then cannot become a float
@@ -41,6 +44,9 @@ VERBS: Final[Mapping[str, What]] = {
     "alarm.note": "noted",
     "alarm.label": "labelled",
 }
+GROUP: Final = "alarm.acknowledge-group"
+MEMBERS_MAX: Final = 500  # of a group; more do not fit into a request
+_OF_MAINTAINERS: Final[frozenset[What]] = frozenset({"out_of_service", "in_service"})
 _NEEDS_REASON: Final[frozenset[What]] = frozenset({"shelved", "out_of_service", "noted"})
 _NEEDS_NO_REVISION: Final[frozenset[What]] = frozenset({"noted", "labelled"})
 _ALL: Final = frozenset({"stream", "number", "revision", "reason"})
@@ -50,14 +56,25 @@ _MORE: Final[Mapping[What, frozenset[str]]] = {
 }
 
 
+class Roles(NamedTuple):
+    """The groups of the operating system whose members may handle alarms."""
+
+    operators: str
+    maintainers: str  # may take alarms out of service, and put them back into service
+
+    def of(self, what: What) -> str:
+        """Return the group that may make this transition."""
+        return self.maintainers if what in _OF_MAINTAINERS else self.operators
+
+
 class Operating:
-    """Executes operators' requests on alarms; the loop's thread uses it.
+    """Executes people's requests on alarms; the loop's thread uses it.
 
     Args:
         points: The points of all streams.
         find: Returns an alarm that is on the disk, by stream and number; None: there is none.
         now_s: Returns the time, Unix seconds.
-        operators: Name of the group that may handle alarms.
+        roles: Who may handle alarms at the control socket.
 
     """
 
@@ -66,23 +83,61 @@ class Operating:
         points: Points,
         find: Callable[[str, int], dict[str, Any] | None],
         now_s: Callable[[], float],
-        operators: str,
+        roles: Roles,
     ) -> None:
         self._points, self._find, self._now_s = points, find, now_s
-        self.operators = operators
+        self.roles = roles
 
     def verbs(self) -> dict[str, Verb]:
-        """Return the commands, by name."""
-        return {
-            name: Verb(self._do, _ALL | _MORE.get(what, frozenset()), shared=False)
+        """Return the commands of the control socket, by name."""
+        single = {
+            name: Verb(
+                self._do, _ALL | _MORE.get(what, frozenset()), shared=False, stored=_log_change
+            )
             for name, what in VERBS.items()
         }
+        members = frozenset({"stream", "members", "reason"})
+        group = Verb(self._do, members, shared=False, stored=_log_group)
+        return single | {GROUP: group}
 
     def _do(self, command: Command) -> dict[str, Any]:
-        """Execute a command; return the transition, and the new state in words."""
-        self._admit(command.asker)
-        what = VERBS[command.name]
-        request = self._request(what, command.arguments, command.asker.name)
+        """Execute a command of the control socket."""
+        self._admit(command.asker, VERBS.get(command.name, "acknowledged"))
+        return self.perform(command.name, command.arguments, command.asker.name, "terminal")
+
+    def _admit(self, asker: Asker, what: What) -> None:
+        group = self.roles.of(what)
+        if asker.uid in (0, os.geteuid()) or group in asker.groups:
+            return
+        which = (
+            "take alarms out of service and back" if what in _OF_MAINTAINERS else "handle alarms"
+        )
+        raise Refused(
+            "not_allowed",
+            f"{asker.name} is not in the group {group}, which may {which}; nothing was done",
+        )
+
+    def perform(
+        self, verb: str, arguments: Mapping[str, Any], by: str, door: Door
+    ) -> dict[str, Any]:
+        """Execute a request of a person who may make it; return the result as JSON data.
+
+        Args:
+            verb: One of ``VERBS``, or ``GROUP``.
+            arguments: As the client sent them; keys that the verb does not know are ignored.
+            by: Name of the person, for the logbook.
+            door: Where the request came from.
+
+        Raises:
+            Refused: the request is wrong, stale or impossible; nothing was done.
+
+        """
+        if verb == GROUP:
+            return self._acknowledge_group(arguments, by, door)
+        made = self._ask(self._request(VERBS[verb], arguments, by, door))
+        return made.document() | {"told": WORDS[made.after]}
+
+    def _ask(self, request: Request) -> Transition:
         try:
             made = self._points.ask(request, self._now_s())
         except Stale as error:
@@ -91,19 +146,24 @@ class Operating:
             ) from None
         except Impossible as error:
             raise Refused("impossible", f"nothing was done: {error}") from None
-        _LOG.info("%s#%d: %s by %s", made.stream, made.number, SAID[what], made.by)
-        return made.document() | {"told": WORDS[made.after]}
+        return made
 
-    def _admit(self, asker: Asker) -> None:
-        if asker.uid in (0, os.geteuid()) or self.operators in asker.groups:
-            return
-        raise Refused(
-            "not_allowed",
-            f"{asker.name} is not in the group {self.operators}, which may handle alarms;"
-            " nothing was done",
-        )
+    def _acknowledge_group(
+        self, arguments: Mapping[str, Any], by: str, door: Door
+    ) -> dict[str, Any]:
+        """Acknowledge the alarms that a person saw in a group; each one alone may be refused."""
+        stream, why = arguments.get("stream"), arguments.get("reason")
+        done: list[dict[str, Any]] = []
+        refused: list[dict[str, Any]] = []
+        for number, revision in _members(arguments):
+            one = {"stream": stream, "number": number, "revision": revision, "reason": why}
+            try:
+                done.append(self.perform("alarm.acknowledge", one, by, door))
+            except Refused as refusal:
+                refused.append({"number": number, "code": refusal.code, "message": str(refusal)})
+        return {"transitions": done, "refused": refused}
 
-    def _request(self, what: What, arguments: Mapping[str, Any], by: str) -> Request:
+    def _request(self, what: What, arguments: Mapping[str, Any], by: str, door: Door) -> Request:
         stream, number = _text(arguments, "stream", 64), _whole(arguments, "number", 1)
         if stream is None or number is None:
             raise _wrong("stream and number must name an alarm")
@@ -120,7 +180,7 @@ class Operating:
         if what == "shelved":
             seconds, until_clear = _hours(arguments) * _HOUR_S, _flag(arguments, "until_clear")
         alarm = self._alarm(stream, number)
-        return Request(what, alarm, by, "terminal", revision, why, seconds, until_clear, label)
+        return Request(what, alarm, by, door, revision, why, seconds, until_clear, label)
 
     def _alarm(self, stream: str, number: int) -> dict[str, Any]:
         try:
@@ -134,8 +194,30 @@ class Operating:
         return alarm
 
 
+def _log_change(_: Command, made: Mapping[str, Any]) -> None:
+    """Log a transition that is on the disk."""
+    _LOG.info("%s#%d: %s by %s", made["stream"], made["number"], SAID[made["what"]], made["by"])
+
+
+def _log_group(command: Command, result: Mapping[str, Any]) -> None:
+    """Log the transitions of a group that are on the disk."""
+    for made in result["transitions"]:
+        _log_change(command, made)
+
+
 def _wrong(text: str) -> Refused:
     return Refused("arguments", f"nothing was done: {text}")
+
+
+def _members(arguments: Mapping[str, Any]) -> list[list[Any]]:
+    """Return number and revision of each alarm of a group."""
+    members = arguments.get("members")
+    pairs = isinstance(members, list) and all(
+        isinstance(one, list) and len(one) == 2 for one in members
+    )
+    if not isinstance(members, list) or not pairs or not 1 <= len(members) <= MEMBERS_MAX:
+        raise _wrong(f"members must be a list of 1 to {MEMBERS_MAX} pairs [number, revision]")
+    return members
 
 
 def _text(arguments: Mapping[str, Any], key: str, characters_max: int) -> str | None:

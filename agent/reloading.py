@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from agent.alarms.handled import check_suppressions
 from agent.bundles.load import Loaded, Loader
 from agent.clock import Clock
 from agent.config import load as configuration
@@ -299,6 +300,7 @@ class Reloads:
             else:
                 others.append(choice)
         wanted = kept(now, wanted, stay)
+        check_suppressions(wanted, self._streams.own_channels())
         interval_s = wanted.summary.interval_s
         return Prepared(
             wanted,

@@ -11,8 +11,7 @@
 A family has a form of the manifest (``models.manifest.MANIFESTS``) and a builder. A builder is a
 function or class ``(model, runtime) -> detector``:
 
-- ``model`` is a ``Bundle`` that was read and checked; ``hampel`` also accepts ``BaselineSettings``,
-  the settings of a stream without a bundle;
+- ``model`` is a ``Bundle`` that was read and checked;
 - ``runtime`` is ``auto``, ``litert`` or ``tflite``; a family without a network ignores it;
 - the result implements ``models.detector.DetectorOf``, with the shapes, types and units
   documented there;
@@ -26,21 +25,23 @@ the builder. The manifest of such a family has ``settings``, and its builder che
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
-from models.baseline import Baseline, BaselineSettings, BaselineState
 from models.bundle import Bundle
 from models.detector import Detector, DetectorOf
 from models.errors import FamilyUnknown
 from models.interpreter import Runtime
 from models.manifest import FAMILIES, TELEMANOM, HampelManifest
 from models.names import HAMPEL
-from models.novelty import Novelty, NoveltySettings
 from models.pipeline import Pipeline
 from models.state import State
 
-# a bundle that was read and checked, or the settings of a stream without a bundle
-Model = Bundle | BaselineSettings | NoveltySettings
+if TYPE_CHECKING:  # a gateway whose streams all have a network needs neither in memory
+    from models.baseline import BaselineSettings, BaselineState
+    from models.novelty import NoveltySettings
+
+    # a bundle that was read and checked, or the settings of a stream without a bundle
+    Model = Bundle | BaselineSettings | NoveltySettings
 Builder = Callable[[Any, Runtime], DetectorOf[Any]]
 
 
@@ -48,11 +49,11 @@ def _telemanom(bundle: Bundle, runtime: Runtime) -> DetectorOf[State]:
     return Pipeline(bundle, runtime)
 
 
-def _hampel(model: Bundle | BaselineSettings, runtime: Runtime) -> DetectorOf[list[BaselineState]]:
-    if isinstance(model, BaselineSettings):
-        return Baseline(model)
-    assert isinstance(model.manifest, HampelManifest)
-    return Baseline(BaselineSettings.of(model.manifest), model)
+def _hampel(bundle: Bundle, runtime: Runtime) -> DetectorOf[list[BaselineState]]:
+    from models.baseline import Baseline, BaselineSettings
+
+    assert isinstance(bundle.manifest, HampelManifest)
+    return Baseline(BaselineSettings.of(bundle.manifest), bundle)
 
 
 BUILDERS: Final[Mapping[str, Builder]] = {TELEMANOM: _telemanom, HAMPEL: _hampel}
@@ -71,10 +72,19 @@ def detector_of(model: Model, runtime: Runtime = "auto") -> Detector:
         InterpreterMissing: no interpreter is installed that can run the network.
 
     """
-    if isinstance(model, NoveltySettings):
-        return cast("Detector", Novelty(model))  # it has no builder, because no bundle uses it
-    family = model.detector if isinstance(model, BaselineSettings) else model.manifest.detector
-    return builder_of(family)(model, runtime)
+    if isinstance(model, Bundle):
+        return builder_of(model.manifest.detector)(model, runtime)
+    return _without_bundle(model)
+
+
+def _without_bundle(settings: BaselineSettings | NoveltySettings) -> Detector:
+    from models.baseline import Baseline, BaselineSettings
+
+    if isinstance(settings, BaselineSettings):
+        return cast("Detector", Baseline(settings))
+    from models.novelty import Novelty
+
+    return cast("Detector", Novelty(settings))
 
 
 def builder_of(family: str) -> Builder:

@@ -69,6 +69,7 @@ Finite = Annotated[float, AfterValidator(_finite)]
 Positive = Annotated[float, Field(ge=MAGNITUDE_MIN), AfterValidator(_finite)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 NotNegative = Annotated[float, Field(ge=0), AfterValidator(_finite)]
+Span = Annotated[float, Field(ge=1, le=SAMPLES_MAX)]  # of an exponentially weighted mean, samples
 
 # of the baseline, sealed or in a gateway's configuration
 HistorySamples = Annotated[
@@ -237,7 +238,7 @@ class NetworkPart(_Part):
 class Smoothing(_Part):
     """Exponentially weighted means of the absolute error; see ``models.telemanom.Smoother``."""
 
-    spans_samples: list[Annotated[float, Field(ge=1), AfterValidator(_finite)]] = Field(
+    spans_samples: list[Span] = Field(
         min_length=1,
         max_length=SPANS_MAX,
         description="One mean, and one error row, each: a short one for spikes, a long for drifts",
@@ -247,9 +248,7 @@ class Smoothing(_Part):
 class LevelPart(_Part):
     """The levels that the training recordings show; see ``models.telemanom``."""
 
-    span_samples: Annotated[float, Field(ge=1), AfterValidator(_finite)] = Field(
-        description="Span of the mean that is a channel's level"
-    )
+    span_samples: Span = Field(description="Span of the mean that is a channel's level")
     middle: list[Finite] = Field(
         min_length=1, description="Middle of the known levels per scored channel, scaled"
     )

@@ -84,6 +84,14 @@ class Samples(NamedTuple):
         (at,) = np.nonzero(self.times == time)
         return int(at[-1]) if len(at) else -1
 
+    def measured(self, position: int) -> tuple[list[float], list[float]]:
+        """Return times and values of the channel at ``position`` that were really measured."""
+        values = self.values[:, position]
+        good = np.isfinite(values)
+        if self.quality is not None:
+            good &= self.quality[:, position] == GOOD
+        return self.times[good].tolist(), values[good].tolist()
+
 
 def joined(parts: Sequence[Samples]) -> Samples:
     """Concatenate consecutive samples; ``parts`` must not be empty."""

@@ -80,6 +80,7 @@ ROOMS: dict[str, set[str]] = {
     },
     # reads, checks and loads; the daemon applies
     "reloading": {
+        "alarms",
         "bundles",
         "clock",
         "config",
@@ -346,6 +347,16 @@ def test_a_running_agent_does_not_load_what_it_does_not_need() -> None:
     heavy |= {"pydantic", "pydantic_core", "_ssl", "pymodbus"}
     begin = "from agent import memory; memory.begin()"
     assert not loaded_by(f"{begin}; import agent.daemon, agent.inputs.serial") & heavy
+
+
+def test_a_gateway_of_networks_does_not_load_the_detectors_without_one() -> None:
+    code = "import agent.daemon, sys; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    loaded = set(ended.stdout.split())
+    assert "models.pipeline" in loaded
+    assert not loaded & {"models.baseline", "models.novelty", "models.season_forecast"}
 
 
 PUBLIC = {"_replace", "_make", "_fields", "_asdict", "_exit"}  # of named tuples and ``os``

@@ -155,3 +155,12 @@ def test_the_user_of_the_unit_is_made_and_may_use_serial_ports() -> None:
     user = setting("User")
     assert re.search(rf"(?m)^u\s+{user}\s.*/{setting('StateDirectory')}$", users)
     assert re.search(rf"(?m)^m\s+{user}\s+{setting('SupplementaryGroups')}$", users)
+
+
+def test_the_groups_that_may_handle_alarms_are_made_and_removed_with_the_agent() -> None:
+    users = (ROOT / "systemd" / "fieldwatch.sysusers.conf").read_text()
+    script = (ROOT / "scripts" / "install-gateway").read_text()
+    control = config.load(ROOT / "systemd" / "agent.toml").control
+    for group in (control.operators, control.maintainers):
+        assert re.search(rf"(?m)^g\s+{group}\s+-$", users)
+        assert f'"$user-{group.removeprefix("fieldwatch-")}"' in script

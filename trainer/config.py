@@ -36,6 +36,7 @@ from models.manifest import (
     Severity,
     Share,
     Source,
+    Span,
     check_features,
 )
 from models.names import BUNDLE, CHANNEL
@@ -47,6 +48,8 @@ LABELS_SUFFIX = ".labels.csv"
 
 # of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
 Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
+# of the ratio of a limit to what normal operation reached: a larger one would find nothing
+Margin = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1000)]
 # how a network's numbers are stored; see ``trainer.detector.export``
 Quantization = Literal["float32", "float16", "dynamic-range-int8", "int8", "int16x8"]
 
@@ -309,13 +312,13 @@ class FitTable(Table):
 class SmoothingTable(Table):
     """The exponentially weighted means of the prediction errors."""
 
-    spans_samples: list[Annotated[Positive, Field(ge=1)]] = Field(
+    spans_samples: list[Span] = Field(
         [60.0],
         min_length=1,
         max_length=SPANS_MAX,
         description="A span for each mean: a short one for spikes, a long one for drifts",
     )
-    level_span_samples: Annotated[Positive, Field(ge=1)] | None = Field(
+    level_span_samples: Span | None = Field(
         None,
         description="Span of the mean value that is a channel's level; without it: levels are not"
         " judged",
@@ -381,19 +384,21 @@ class EventsTable(Table):
 class CalibrateTable(Table):
     """The rules for the minimum thresholds, from the training and calibration parts."""
 
-    floor_margin: Positive = Field(
+    floor_margin: Margin = Field(
         1.5,
         description="Minimum threshold, divided by the calibration part's largest smoothed error",
     )
-    margin_samples: NotNegative = Field(
+    margin_samples: float = Field(
         0.0,
+        ge=0,
+        le=SAMPLES_MAX,
         description="Divided by the number of samples trained and calibrated on, it is added to"
         " floor_margin: the largest error of few samples says little",
     )
-    floor_min: Positive = Field(
+    floor_min: Margin = Field(
         0.1, description="Minimum threshold in any case, as a fraction of the channel's scale"
     )
-    floor_changes: list[Annotated[float, Field(ge=0)]] = Field(
+    floor_changes: list[Annotated[float, Field(ge=0, le=1000)]] = Field(
         [],
         description="Minimum threshold, divided by the smoothed change in normal operation, per"
         " span; for recordings so short that the network overfits",
@@ -404,21 +409,29 @@ class CalibrateTable(Table):
     calm_margin: float = Field(
         2.0,
         ge=1,
+        le=1000,
         description="The calibration part's smallest smoothed error, divided by the lower limit",
     )
-    level_min: Positive = Field(
+    level_min: Margin = Field(
         0.2, description="Least distance of a limit from the known levels, in scales"
     )
-    level_samples: NotNegative = Field(
+    level_samples: float = Field(
         500.0,
+        ge=0,
+        le=SAMPLES_MAX,
         description="Divided by the number of samples trained and calibrated on, it is the margin"
         " over the range of the known levels",
     )
-    level_spread: NotNegative = Field(
-        0.5, description="Part of a channel's spread that is added to that range for the margin"
+    level_spread: float = Field(
+        0.5,
+        ge=0,
+        le=1000,
+        description="Part of a channel's spread that is added to that range for the margin",
     )
-    level_growth: NotNegative = Field(
+    level_growth: float = Field(
         2.0,
+        ge=0,
+        le=10,
         description="Power of the ratio of the range of all known levels to that of a quarter of"
         " the recording: a range that has grown may go on growing; 0: no such growth",
     )

@@ -5,7 +5,7 @@ This imports no numpy, so that the ``alarms`` command starts at once on a small 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.alarms.context import Context
@@ -214,9 +214,12 @@ def with_newest(alarm: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]
     return newer
 
 
-def describe(alarm: Mapping[str, Any]) -> str:
-    """Return the alarm in one line for a person; times are UTC."""
-    until = f" until {alarm['closed']}" if alarm["closed"] else ", still open"
+def describe(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
+    """Return the alarm in one line for a person.
+
+    ``time`` writes a time for the reader; by default it stays as in the document, UTC.
+    """
+    until = f" until {time(alarm['closed'])}" if alarm["closed"] else ", still open"
     if alarm.get("ended") == ACCEPTED:  # absent in alarms of older versions
         until += ", when it was taken as the new normal"
     channels = observed(alarm)
@@ -224,22 +227,32 @@ def describe(alarm: Mapping[str, Any]) -> str:
     if alarm["kind"] == "anomaly":
         what = f" (score {shown(alarm['score'], '.1f')})"
         if alarm.get("worst_at"):  # absent in alarms of older versions
-            what, worst = "", f"; at its worst, {alarm['worst_at']}{what}"
+            what, worst = "", f"; at its worst, {time(alarm['worst_at'])}{what}"
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
     # separate from the kind: "high limit" would read as the limit's side
     grave = f", severity {alarm['severity']}," if "severity" in alarm else ""
     return (
         f"{alarm['stream']} {number} {alarm['kind'].replace('_', ' ')}{what}{grave}"
-        f" since {alarm['onset']}{until}{worst}"
+        f" since {time(alarm['onset'])}{until}{worst}"
         + (f": {channels}" if channels else "")
-        + _newest(alarm)
+        + _newest(alarm, time)
         + _not_measured(alarm)
-        + f". To do: {advice.to_do(alarm, ENGLISH, _plain)}"
+        + f". To do: {advice.to_do(alarm, ENGLISH.timed(time), _plain)}"
     )
 
 
 def _plain(channel: Mapping[str, Any]) -> str:
     return str(channel["channel"])
+
+
+def not_stored(unstored: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
+    """Return since when and why the store fails, and how many changes of alarms wait.
+
+    ``time`` writes a time for the reader; by default it stays as in the document.
+    """
+    count = unstored["alarms_waiting"]
+    alarms = "1 change of an alarm waits" if count == 1 else f"{count} changes of alarms wait"
+    return f"since {time(unstored['since'])}: {unstored['error']}; {alarms} in memory"
 
 
 def observed(alarm: Mapping[str, Any], channels_max: int | None = None) -> str:
@@ -257,7 +270,7 @@ def observed(alarm: Mapping[str, Any], channels_max: int | None = None) -> str:
     return f"{alarm['channels'][0]['channel']} {told}"
 
 
-def _newest(alarm: Mapping[str, Any]) -> str:
+def _newest(alarm: Mapping[str, Any], time: Callable[[str], str]) -> str:
     """Return the newest values as text, if the worst sample was another one."""
     newest_at = alarm.get("newest_at")  # absent in alarms of older versions
     if alarm["kind"] != "anomaly" or newest_at is None or newest_at == alarm["worst_at"]:
@@ -266,7 +279,8 @@ def _newest(alarm: Mapping[str, Any]) -> str:
         f"{channel['channel']} {_value(channel['newest'], channel['unit'])}"
         for channel in alarm["channels"]
     )
-    return f"; {'when it closed' if alarm['closed'] else f'newest, {newest_at}'}: {values}"
+    when = "when it closed" if alarm["closed"] else f"newest, {time(newest_at)}"
+    return f"; {when}: {values}"
 
 
 def _value(value: float | None, unit: str) -> str:

@@ -1,48 +1,40 @@
 """The points of a gateway: how alarms, people and time change their standing.
 
     alarms as they open, worsen and close ─take─┐
-    the end of a shelving ────────────────tick──┼─> points ─drain─> rows of the logbook, standings
-    requests of people ───────────────────ask───┘
+    values that suppress by design ────────see──┤             ┌─ rows of the logbook
+    shelvings, reminders, ends of floods ─tick──┼─> register ─┤
+    requests of people ───────────────────ask───┘             └─ standings
 
-A point is one kind of trouble of one stream (``point_of``). It does not belong to a detector: a
-point, and its handling by people, outlives bundles, reloads and restarts. This module does no I/O
-and reads no clock.
+A point is one kind of trouble of one stream (``agent.alarms.names``). It does not belong to a
+detector: a point, and its handling by people, outlives bundles, reloads and restarts. This module
+does no I/O and reads no clock.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agent.alarms.document import ACCEPTED
+from agent.alarms.groups import Groups, still_active
+from agent.alarms.handled import Handled
 from agent.alarms.lifecycle import CAUSES, GAP, OPENED, Cause
+from agent.alarms.names import Key, kind_and_channel, point_of
+from agent.alarms.register import Register
+from agent.alarms.suppressing import Suppressing
 from agent.handling import machine
-from agent.handling.machine import Impossible, Rules
-from agent.handling.priority import graver, priority
-from agent.handling.states import WORDS, Consequence, Severity, Standing, State
-from agent.handling.transition import AGENT, Door, Transition, What
+from agent.handling.flood import FloodLimits
+from agent.handling.machine import Impossible
+from agent.handling.priority import graver
+from agent.handling.states import Severity, Standing, State
+from agent.handling.suppression import Suppression
+from agent.handling.transition import Door, Transition, What
 
-if TYPE_CHECKING:
-    from agent.config.load import AgentConfig, AlarmsTable
-    from agent.config.streams import StreamAlarmsTable
-
-Key = tuple[str, str]  # stream, point
-
-_HOUR_S: Final = 3600.0
-
-_OF_A_CHANNEL: Final = ("stuck", "missing")
 _TIME_IS_OVER: Final = "its time is over"
+_OVER_AND_DONE: Final = "nothing needs to be done any more"
 _CLEARED: Final[tuple[Cause, ...]] = ("normal", ACCEPTED)  # the condition itself is over
-
-
-class Handled(NamedTuple):
-    """The configured handling of a stream's alarms."""
-
-    rules: Rules = Rules()
-    consequence: Consequence = "major"
 
 
 class Request(NamedTuple):
@@ -63,62 +55,85 @@ class Stale(ValueError):
     """The alarm has changed since the person saw it; the text gives its present state."""
 
 
-def point_of(alarm: Mapping[str, Any]) -> str:
-    """Return the name of an alarm's point, which is the same for all alarms of the point."""
-    kind, channels = str(alarm["kind"]), alarm.get("channels", ())
-    if limit := alarm.get("limit"):  # absent in alarms of versions without forecasts
-        return f"{kind} {channels[0]['channel']} {limit['side']} {limit['level']}"
-    if kind in _OF_A_CHANNEL and channels:
-        return f"{kind} {channels[0]['channel']}"
-    return kind
-
-
 def severity_of(alarm: Mapping[str, Any]) -> Severity:
     """Return an alarm's severity; alarms of old versions have none and count as medium."""
     severity: Severity = alarm.get("severity", "medium")
     return severity
 
 
+def is_advisory(alarm: Mapping[str, Any], handled: Handled) -> bool:
+    """Return whether an alarm needs no action now: its limit is far away, even at the earliest."""
+    if alarm["kind"] != "limit" or not (limit := alarm.get("limit")):
+        return False
+    earliest_s = limit.get("earliest_s")
+    return earliest_s is not None and earliest_s > handled.advisory_s
+
+
 class Points:
-    """The standings of all points; the loop's thread uses it.
+    """The points of all streams; the loop's thread uses it.
 
     Args:
         handled: Handling of each stream's alarms, by the stream's name.
+        flood: When a flood begins and ends.
+        suppressions: The designed suppressions.
 
     """
 
-    def __init__(self, handled: Mapping[str, Handled]) -> None:
-        self._handled = handled
-        self._standings: dict[Key, Standing] = {}
-        self._counts: Counter[State] = Counter()  # number of points in each state, without NORM
-        self._made: list[Transition] = []  # since the last ``drain``
-        self._changed: set[Key] = set()  # since the last ``drain``
-        self._next_end_s = math.inf  # end of the next shelving, Unix seconds
+    def __init__(
+        self,
+        handled: Mapping[str, Handled],
+        flood: FloodLimits = FloodLimits(),  # noqa: B008 - a value that never changes
+        suppressions: Sequence[Suppression] = (),
+    ) -> None:
+        self._groups = Groups(flood)
+        self._register = Register(handled, self._groups)
+        self._suppressing = Suppressing(self._register, suppressions)
 
-    def configure(self, handled: Mapping[str, Handled]) -> None:
+    def configure(
+        self,
+        handled: Mapping[str, Handled],
+        flood: FloodLimits,
+        suppressions: Sequence[Suppression],
+    ) -> None:
         """Continue with other settings."""
-        self._handled = handled
+        self._groups.flood.limits = flood
+        self._register.configure(handled)
+        self._suppressing.configure(suppressions)
 
-    def restore(self, saved: Mapping[Key, Standing], at: float) -> None:
-        """Continue with the stored standings; limit each shelving to one that begins now."""
-        self._standings = dict(saved)
-        for key, standing in saved.items():
-            if (shelving := standing.shelving) is not None:
-                until = min(shelving.until, at + self._of(key[0]).rules.shelve_s_max)
-                shortened = replace(standing, shelving=shelving._replace(until=until))
-                self._standings[key] = shortened
-        self._counts = Counter(standing.state for standing in saved.values())
-        self._look_for_ends()
+    def restore(
+        self, saved: Mapping[Key, Standing], at: float, memory: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Continue with what was stored; limit each shelving to one that begins now.
+
+        ``memory``: the parts that ``memory`` returned.
+        """
+        parts = memory or {}
+        standings = {key: self._restored(key, one, at) for key, one in saved.items()}
+        self._groups.restore(parts.get("flood"), standings)
+        self._register.restore(standings)
+        for key, standing in standings.items():
+            if standing is not saved[key]:
+                self._register.amend(key, standing)
+        self._suppressing.restore(parts.get("suppressions"), at)
+
+    def _restored(self, key: Key, saved: Standing, at: float) -> Standing:
+        if saved.state == "ACKED" and saved.seen_at is None:  # from an older version
+            saved = replace(saved, seen_at=at)
+        if (shelving := saved.shelving) is None:
+            return saved
+        until = min(shelving.until, at + self._register.of(key[0]).rules.shelve_s_max)
+        return replace(saved, shelving=shelving._replace(until=until))
+
+    def memory(self) -> dict[str, bytes]:
+        """Return what changed since the last call beside the standings, for the store."""
+        parts = {"flood": self._groups.changed(), "suppressions": self._suppressing.changed()}
+        return {name: data for name, data in parts.items() if data is not None}
 
     def clock_set(self, by_s: float) -> None:
-        """Move the times of shelvings by ``by_s``, because the clock was set by this much."""
-        for key, standing in self._standings.items():
-            if (shelving := standing.shelving) is not None:
-                since, until = shelving.since + by_s, shelving.until + by_s
-                moved = shelving._replace(since=since, until=until)
-                self._standings[key] = replace(standing, shelving=moved)
-                self._changed.add(key)
-        self._look_for_ends()
+        """Move all times by ``by_s``, because the clock was set by this much."""
+        self._groups.flood.move(by_s)
+        self._suppressing.clock_set(by_s)
+        self._register.clock_set(by_s)
 
     def compare(self, open_alarms: Iterable[Mapping[str, Any]], at: float) -> None:
         """Compare the points with the open alarms of the store, at the start.
@@ -129,49 +144,107 @@ class Points:
         found = {(alarm["stream"], alarm["number"]): alarm for alarm in open_alarms}
         for alarm in found.values():
             self.take(alarm, at)
-        for key, standing in list(self._standings.items()):
+        for key, standing in self._register.items():
             for number in standing.open:
                 if (key[0], number) not in found:
                     self._over(key, number, "unwatched", at)
+
+    @property
+    def watched(self) -> Mapping[str, frozenset[str]]:
+        """The channels whose values ``see`` needs, by stream."""
+        return self._suppressing.watched
+
+    def see(
+        self, stream: str, channel: str, times: Iterable[float], values: Iterable[float], at: float
+    ) -> None:
+        """Take measured values of a channel; see ``Suppressions.see``."""
+        self._suppressing.see(stream, channel, times, values, at)
 
     def take(self, alarm: Mapping[str, Any], at: float) -> None:
         """Process an alarm that opened, changed or closed at the time ``at`` (Unix seconds)."""
         if alarm["kind"] == GAP:
             return
         key, number = (alarm["stream"], point_of(alarm)), alarm["number"]
-        now, severity = self._standings.get(key, Standing()), severity_of(alarm)
+        now, severity = self._register.standing(key), severity_of(alarm)
         if alarm["state"] != OPENED:
             self._over(key, number, alarm.get("ended", "normal"), at)
         elif number not in now.open:
-            self._go(key, "raised", machine.raised(now, number, severity), at)
+            self._raise(key, alarm, at)
+        elif now.advisory and not is_advisory(alarm, self._register.of(key[0])):
+            self._register.go(key, "due", machine.due(now, severity), at)
         elif graver(severity, now.severity):
-            self._go(key, "worsened", machine.worsened(now, severity), at)
+            self._register.go(key, "worsened", machine.worsened(now, severity), at)
+
+    def _raise(self, key: Key, alarm: Mapping[str, Any], at: float) -> None:
+        handled, reason = self._register.of(key[0]), self._suppressing.reason(key)
+        then = machine.raised(
+            self._register.standing(key),
+            alarm["number"],
+            severity_of(alarm),
+            handled.rules,
+            at,
+            advisory=is_advisory(alarm, handled),
+            suppressed=reason is not None,
+        )
+        self._register.go(key, "raised", then, at, why=reason)
 
     def _over(self, key: Key, number: int, ended: Cause, at: float) -> None:
-        now = self._standings.get(key, Standing())
+        now = self._register.standing(key)
         if number not in now.open:
             return
         if len(now.open) > 1:
-            self._standings[key] = machine.one_of_several_over(now, number)
-            self._changed.add(key)
+            self._register.amend(key, machine.one_of_several_over(now, number))
         elif ended in _CLEARED:
-            then = machine.cleared(now, number, self._of(key[0]).rules, at)
-            self._go(key, "cleared", then, at, why=CAUSES[ended] if ended == ACCEPTED else None)
+            self._clear(key, number, ended, at)
         elif ended == "limit_passed":
-            self._go(key, "superseded", machine.superseded(now, number), at, why=CAUSES[ended])
+            then = machine.superseded(now, number)
+            self._register.go(key, "superseded", then, at, why=CAUSES[ended])
         else:
-            self._go(key, "unwatched", machine.unwatched(now, number), at, why=CAUSES[ended])
+            then = machine.unwatched(now, number)
+            self._register.go(key, "unwatched", then, at, why=CAUSES[ended])
+
+    def _clear(self, key: Key, number: int, ended: Cause, at: float) -> None:
+        now, handled = self._register.standing(key), self._register.of(key[0])
+        done = kind_and_channel(key[1])[0] in handled.advisory_when_over
+        then = machine.cleared(now, number, handled.rules, at, advisory=done)
+        why = CAUSES[ended] if ended == ACCEPTED else _OVER_AND_DONE if then.advisory else None
+        self._register.go(key, "cleared", then, at, why=why)
 
     def tick(self, at: float) -> None:
-        """End the shelvings whose time is over."""
-        if at < self._next_end_s:
-            return
-        for key, now in list(self._standings.items()):
-            if now.shelving is None or at < now.shelving.until:
-                continue
-            if now.state == "SHLVD":
-                self._go(key, "unshelved", machine.unshelve(now, at), at, why=_TIME_IS_OVER)
-        self._look_for_ends()
+        """Do what time demands: end suppressions, shelvings and floods, and remind."""
+        self._suppressing.tick(at)
+        for key in self._register.due(at):
+            self._end_shelving(key, at)
+            self._settle(key, at)
+            self._remind(key, at)
+        if self._groups.over(at):
+            self._end_flood(at)
+
+    def _end_shelving(self, key: Key, at: float) -> None:
+        now = self._register.standing(key)
+        if now.shelving is not None and at >= now.shelving.until:
+            then = machine.unshelve(now, at)
+            self._register.go(key, "unshelved", then, at, why=_TIME_IS_OVER)
+
+    def _settle(self, key: Key, at: float) -> None:
+        now = self._register.standing(key)
+        if at >= machine.settles_at(now, self._register.of(key[0]).rules):
+            why = f"it was raised {now.chattered} times"
+            self._register.go(key, "settled", machine.settled(now), at, why=why)
+
+    def _remind(self, key: Key, at: float) -> None:
+        now = self._register.standing(key)
+        if at >= machine.reminds_at(now, self._register.of(key[0]).rules):
+            self._register.go(key, "reminded", machine.reminded(now, at), at)
+
+    def _end_flood(self, at: float) -> None:
+        """End the flood; each stream announces in one row what is still active."""
+        members = [(key, self._register.standing(key)) for key in self._groups.end()]
+        for key, standing in members:
+            self._register.amend(key, replace(standing, grouped=False))
+        for group in still_active(members):
+            then = machine.ungrouped(self._register.standing(group.first))
+            self._register.go(group.first, "ungrouped", then, at, why=group.why)
 
     def ask(self, request: Request, at: float) -> Transition:
         """Execute a person's request; return the transition.
@@ -183,17 +256,16 @@ class Points:
         """
         alarm = request.alarm
         key, number = (alarm["stream"], point_of(alarm)), alarm["number"]
-        now = self._standings.get(key, Standing())
+        now = self._register.standing(key)
         if request.what not in ("noted", "labelled"):
             if number != now.number and number not in now.open:
-                raise Stale(f"it is over; {self.told(key)}")
+                raise Stale(f"it is over; {self._register.told(key)}")
             if request.revision is not None and request.revision != now.revision:
-                raise Stale(f"it has changed since; {self.told(key)}")
-        then = self._asked(request, key, now, at)
-        made = self._go(
+                raise Stale(f"it has changed since; {self._register.told(key)}")
+        return self._register.go(
             key,
             request.what,
-            then,
+            _asked(request, now, self._register.of(key[0]), at),
             at,
             by=request.by,
             door=request.door,
@@ -202,119 +274,34 @@ class Points:
             severity=severity_of(alarm) if now.severity is None else now.severity,
             label=request.label,
         )
-        self._look_for_ends()
-        return made
-
-    def _asked(self, request: Request, key: Key, now: Standing, at: float) -> Standing:
-        rules = self._of(key[0]).rules
-        simple: dict[What, Callable[[Standing], Standing]] = {
-            "acknowledged": machine.acknowledge,
-            "unacknowledged": machine.unacknowledge,
-            "reset": machine.reset,
-            "in_service": machine.in_service,
-            "noted": machine.noted,
-            "labelled": machine.noted,
-        }
-        match request.what:
-            case "shelved":
-                return machine.shelve(now, rules, at, request.seconds, request.until_clear)
-            case "unshelved":
-                return machine.unshelve(now, at)
-            case "out_of_service":
-                return machine.out_of_service(now, at)
-        if request.what not in simple:
-            raise Impossible("only the agent does this")
-        return simple[request.what](now)
-
-    def told(self, key: Key) -> str:
-        """Return a description of a point's standing, for a person."""
-        now = self._standings.get(key, Standing())
-        if not now.number:
-            return "there was no such alarm since this version runs"
-        said = f"{key[0]}#{now.number}.{now.revision} is {WORDS[now.state]}"
-        if now.raised > 1:
-            said += f", raised {now.raised} times since it was last normal"
-        return said if now.severity is None else f"{said}, severity {now.severity}"
 
     def drain(self) -> tuple[list[Transition], dict[Key, Standing]]:
         """Return the transitions since the last call, and the standings that changed."""
-        made, self._made = self._made, []
-        changed, self._changed = self._changed, set()
-        return made, {key: self._standings[key] for key in changed}
+        return self._register.drain()
 
     def states(self) -> Counter[State]:
         """Return how many points are in each state, other than the normal one."""
-        counts = +self._counts
-        del counts["NORM"]
-        return counts
-
-    def _of(self, stream: str) -> Handled:
-        return self._handled.get(stream, Handled())
-
-    def _go(
-        self,
-        key: Key,
-        what: What,
-        then: Standing,
-        at: float,
-        *,
-        by: str = AGENT,
-        door: Door = "agent",
-        why: str | None = None,
-        number: int | None = None,
-        severity: Severity | None = None,
-        label: str | None = None,
-    ) -> Transition:
-        """Move a point to its next standing, and keep the transition for the logbook."""
-        consequence = self._of(key[0]).consequence
-        grave: Severity = severity or then.severity or "medium"
-        urgent = priority(grave, consequence)
-        before = self._standings.get(key, Standing())
-        self._standings[key] = replace(then, consequence=consequence, priority=urgent)
-        self._changed.add(key)
-        self._counts[before.state] -= 1
-        self._counts[then.state] += 1
-        made = Transition(
-            stream=key[0],
-            point=key[1],
-            number=number or then.number,
-            revision=then.revision,
-            at=at,
-            what=what,
-            before=before.state,
-            after=then.state,
-            condition=then.condition,
-            severity=grave,
-            consequence=consequence,
-            priority=urgent,
-            by=by,
-            door=door,
-            why=why,
-            until=then.shelving and then.shelving.until,
-            until_clear=then.shelving is not None and then.shelving.until_clear,
-            shelvings=then.shelvings,
-            label=label,
-        )
-        self._made.append(made)
-        return made
-
-    def _look_for_ends(self) -> None:
-        shelvings = (standing.shelving for standing in self._standings.values())
-        self._next_end_s = min(
-            (one.until for one in shelvings if one is not None), default=math.inf
-        )
+        return self._register.states()
 
 
-def handled_as(config: AgentConfig) -> dict[str, Handled]:
-    """Return the configured handling of each stream's alarms."""
-    return {table.name: _handled(config.alarms, table.alarms) for table in config.streams}
-
-
-def _handled(common: AlarmsTable, own: StreamAlarmsTable) -> Handled:
-    rules = Rules(
-        latching=own.latching,
-        shelvable=own.consequence not in common.not_shelvable,
-        shelve_s_max=common.shelve_h_max * _HOUR_S,
-        shelved_s_max=common.shelved_h_max * _HOUR_S,
-    )
-    return Handled(rules, own.consequence)
+def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Standing:
+    """Return the standing after a person's request."""
+    simple: dict[What, Callable[[Standing], Standing]] = {
+        "unacknowledged": machine.unacknowledge,
+        "reset": machine.reset,
+        "in_service": machine.in_service,
+        "noted": machine.noted,
+        "labelled": machine.noted,
+    }
+    match request.what:
+        case "acknowledged":
+            return machine.acknowledge(now, at)
+        case "shelved":
+            return machine.shelve(now, handled.rules, at, request.seconds, request.until_clear)
+        case "unshelved":
+            return machine.unshelve(now, at)
+        case "out_of_service":
+            return machine.out_of_service(now, at)
+    if request.what not in simple:
+        raise Impossible("only the agent does this")
+    return simple[request.what](now)

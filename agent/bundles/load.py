@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from agent.bundles.ledger import Ledger
 from agent.bundles.trial import SECONDS_MAX, try_out
@@ -22,7 +22,6 @@ from agent.config.load import AgentConfig
 from agent.config.streams import DAY_S, DEVIATIONS_MAX, HISTORY_SAMPLES, BaselineTable
 from models import bundle as bundles
 from models import known_answers
-from models.baseline import BaselineSettings
 from models.bundle import Bundle, Seal
 from models.detector import Detector
 from models.errors import BundleOutdated
@@ -37,7 +36,10 @@ from models.manifest import (
     manifest_of,
     unscaled,
 )
-from models.novelty import NoveltySettings, entry_samples
+
+if TYPE_CHECKING:
+    from models.baseline import BaselineSettings
+    from models.novelty import NoveltySettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -223,6 +225,8 @@ def baseline(table: BaselineTable) -> Detector:
 
 
 def _by_median(table: BaselineTable, shared: Mapping[str, Any]) -> BaselineSettings:
+    from models.baseline import BaselineSettings  # only for a stream without a bundle
+
     return BaselineSettings(
         **shared,
         history_samples=table.history_samples or HISTORY_SAMPLES,
@@ -231,6 +235,8 @@ def _by_median(table: BaselineTable, shared: Mapping[str, Any]) -> BaselineSetti
 
 
 def _by_range(table: BaselineTable, shared: Mapping[str, Any]) -> NoveltySettings:
+    from models.novelty import NoveltySettings, entry_samples  # only for such a stream
+
     return NoveltySettings(
         **shared,
         reach=table.reach,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.alarms.context import check_names
+from agent.alarms.handled import check_suppressions
 from agent.alarms.limit import check_limits, never_back, unreachable
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
@@ -150,6 +151,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
         findings.append(_stream(config, stream, chooser, detectors))
         findings += _limits(stream, detectors.get(stream.name))
         findings += _verdict(stream, detectors.get(stream.name))
+    findings += _suppressions(config, detectors)
     for source in config.inputs:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
@@ -210,6 +212,15 @@ def _limits(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]
     channels = detector.manifest.channels if detector else ()
     for said in (*unreachable(stream.limits, channels), *never_back(stream.limits, channels)):
         yield Finding(True, f"stream {stream.name}", said, mark="warn")
+
+
+def _suppressions(config: AgentConfig, detectors: Mapping[str, Detector]) -> Iterator[Finding]:
+    try:
+        check_suppressions(
+            config, {name: one.manifest.channel_names for name, one in detectors.items()}
+        )
+    except ConfigError as error:
+        yield Finding(False, "alarms", str(error), error.exit_code)
 
 
 def _verdict(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]:

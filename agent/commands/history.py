@@ -18,6 +18,7 @@ from agent.commands.life import life
 from agent.config.location import store_directory
 from agent.store.reader import Reader
 from agent.store.timeline import History
+from models.cells import cell, columns
 from models.errors import ConfigError
 from models.printable import printable
 from models.settings import nearest
@@ -165,12 +166,12 @@ def chart(document: dict[str, Any], blocks: bool, score: str = _SCORE) -> Iterat
         name: [point["channels"][name]["mean"] for point in points] for name in document["channels"]
     }
     rows[score] = [point["score_max"] for point in points]
-    width = max(map(len, rows))
+    width = max(map(columns, rows))
     for name, values in rows.items():
         known = [value for value in values if value is not None]
         low, high = (min(known), max(known)) if known else (None, None)
         line = _line(places, values, _BLOCKS if blocks else _LETTERS)
-        yield f"{name:<{width}}  {_text(low):>10} to {_text(high):<10}  {line}"
+        yield f"{cell(name):<{width}}  {_text(low):>10} to {_text(high):<10}  {line}"
 
 
 def _line(places: Sequence[int], values: Sequence[float | None], steps: str) -> str:

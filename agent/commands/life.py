@@ -25,9 +25,12 @@ class Life(NamedTuple):
     last_sign: str | None  # of life, RFC 3339: when the agent last stored its status
     why: str | None  # why nothing watches; None: an agent does
 
-    def told(self) -> str | None:
-        """Return a line that says that nothing watches; None if an agent does."""
-        since = "" if self.last_sign is None else f" since {self.last_sign}"
+    def told(self, time: Callable[[str], str] = str) -> str | None:
+        """Return a line that says that nothing watches; None if an agent does.
+
+        ``time`` writes a time for the reader; by default it stays RFC 3339.
+        """
+        since = "" if self.last_sign is None else f" since {time(self.last_sign)}"
         return None if self.watching else f"NOT WATCHING{since}: {self.why}"
 
     @property

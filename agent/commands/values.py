@@ -6,7 +6,6 @@ and its bundles, if these can be read. The reason for a missing value comes from
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from agent.config.load import AgentConfig, StreamTable
 from agent.config.location import store_directory
 from agent.store.reader import Reader
 from models import bundle as bundles
+from models.cells import cell, columns, wrap
 from models.errors import ConfigError, FieldwatchError
 from models.messages import GOOD, MISSING, QUALITIES, Samples, stored_samples
 from models.printable import printable
@@ -171,7 +171,9 @@ def describe(document: Mapping[str, Any]) -> Iterator[str]:
         yield from _wrapped(_head(stream), "    ")
         for trouble in stream["input_troubles"]:
             yield from _wrapped(f"    {trouble}", "      ")
-        width = min(_NAME_MAX, max((len(one["channel"]) for one in stream["channels"]), default=0))
+        width = min(
+            _NAME_MAX, max((columns(one["channel"]) for one in stream["channels"]), default=0)
+        )
         for channel in stream["channels"]:
             yield from _channel(channel, width)
 
@@ -192,12 +194,12 @@ def _head(stream: Mapping[str, Any]) -> str:
 def _channel(channel: Mapping[str, Any], width: int) -> Iterator[str]:
     age = "no value" if channel["age_s"] is None else f"{span(channel['age_s'])} ago"
     good = channel["quality"] == QUALITIES[GOOD]
-    name, value = printable(channel["channel"], width), shown(channel["value"], ".6g", "-")
-    line = f"  {name:<{width}} {value:>12} {channel['unit'] or '':<8} {age}"
+    name, value = cell(channel["channel"], width), shown(channel["value"], ".6g", "-")
+    line = f"  {name:<{width}} {value:>12} {cell(channel['unit'] or ''):<8} {age}"
     yield line if good else f"{line}, now {channel['quality']}"
     if not good and channel["rejected"] is not None:
         yield from _wrapped(f"    rejected: {channel['rejected']}", "      ")
 
 
 def _wrapped(text: str, indent: str) -> list[str]:
-    return textwrap.wrap(printable(text, _TEXT_MAX), _WIDTH, subsequent_indent=indent)
+    return wrap(printable(text, _TEXT_MAX), _WIDTH, others=indent)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
 from agent.config.streams import (
+    ALARM_KINDS,
+    AlarmKind,
     BaselineTable,
     LimitTable,
     PredictionTable,
@@ -35,6 +38,7 @@ from models.settings import Table, dotted, explain, nearest
 from models.toml import Location
 from models.validation import Field, ValidationError, model_validator
 
+Alarm = tuple[str, AlarmKind]  # stream, kind
 _IN_ITS_OWN_FILE = (
     ": secrets do not belong in this file; put it into another file and set mqtt.password_file"
 )
@@ -130,9 +134,54 @@ class AlarmsTable(Table):
         default_factory=list,
         description="Alarms of streams with these consequences must not be shelved",
     )
+    remind_h: float = Field(
+        8.0,
+        ge=0,
+        le=744,
+        allow_inf_nan=False,
+        description="An acknowledged alarm that is still active reminds after each such time, such"
+        " as a shift, hours; 0: never",
+    )
+    chatter_raises: int = Field(
+        5,
+        ge=0,
+        le=100,
+        description="An alarm that is raised this often within chatter_s chatters, and is not"
+        " announced each time; 0: never, else at least 2",
+    )
+    chatter_s: Positive = Field(
+        600.0, le=86_400, description="It stops to chatter if it is not raised for this long"
+    )
+    flood_alarms: Count = Field(
+        10,
+        description="More new alarms than this within flood_s are a flood; those beyond it are"
+        " shown and announced by stream",
+    )
+    flood_over_alarms: Count = Field(
+        5, description="A flood ends with fewer new alarms than this within flood_s"
+    )
+    flood_s: Positive = Field(600.0, le=86_400, description="See flood_alarms")
+    advisory_h: Positive = Field(
+        24.0,
+        le=87_600,
+        description="A predicted limit is an advisory, and calls nobody, while even the earliest"
+        " time to it is longer than this, hours",
+    )
+    advisory_when_over: list[AlarmKind] = Field(
+        ["stuck", "missing"],
+        description="Alarms of these kinds become advisories once they are over, such as of a"
+        " sensor that was repaired: they need no acknowledgement any more",
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> AlarmsTable:
+        if self.chatter_raises == 1:
+            raise ValueError("chatter_raises must be 0 or at least 2")
+        if self.flood_over_alarms > self.flood_alarms:
+            raise ValueError(
+                f"flood_over_alarms {self.flood_over_alarms} is above flood_alarms"
+                f" {self.flood_alarms}"
+            )
         if self.shelve_h_max > self.shelved_h_max:
             raise ValueError(
                 f"shelve_h_max {self.shelve_h_max:g} is above shelved_h_max {self.shelved_h_max:g}"
@@ -155,6 +204,14 @@ class ControlTable(Table):
         pattern=GROUP,
         description="Group whose members may acknowledge and shelve alarms; so may root and the"
         " agent's user",
+    )
+    maintainers: str = Field(
+        "fieldwatch-maintainers",
+        min_length=1,
+        max_length=32,
+        pattern=GROUP,
+        description="Group whose members may take alarms out of service, and put them back; so may"
+        " root and the agent's user",
     )
 
 
@@ -334,6 +391,32 @@ class AgentConfig(Table):
                 " keys.directory, or mqtt.unsigned_acknowledgements = true; with the latter any"
                 " client of the broker can delete messages that no collector has"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _suppressed_by_others(self) -> AgentConfig:
+        """Refuse suppressions in a circle, of which each alarm would silence the next."""
+        names = {table.name for table in self.streams}
+        arrows: dict[Alarm, set[Alarm]] = {}
+        for table in self.streams:
+            for one in table.alarms.suppress:
+                of = one.when.stream or table.name
+                if of not in names:
+                    near = nearest(of, names)
+                    raise ValueError(
+                        f"stream {table.name}: alarms.suppress: there is no stream {of!r}{near}"
+                    )
+                if one.when.alarm is not None:
+                    silenced = {(table.name, kind) for kind in one.kinds or ALARM_KINDS}
+                    arrows.setdefault((of, one.when.alarm), set()).update(silenced)
+        try:
+            TopologicalSorter(arrows).prepare()
+        except CycleError as error:
+            circle = ", ".join(f"{kind} of {name}" for name, kind in error.args[1])
+            raise ValueError(
+                f"alarms.suppress: these alarms suppress each other in a circle: {circle}; name"
+                " the kinds that each suppresses"
+            ) from error
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,7 @@ RELOADED: Final = (
     ("shift",),
     ("alarms",),
     ("control", "operators"),
+    ("control", "maintainers"),
 )
 
 KeyPath = tuple[str, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterable
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from agent.config.kinds import Count
 from agent.handling.states import Consequence
@@ -215,6 +215,89 @@ class PredictionTable(Table):
         return self
 
 
+AlarmKind = Literal["anomaly", "stuck", "missing", "silent", "limit", "limit_passed"]
+ALARM_KINDS: Final[tuple[AlarmKind, ...]] = get_args(AlarmKind)
+
+
+class WhenTable(Table):
+    """The condition of a suppression: values of a channel, or an alarm that is active."""
+
+    stream: str | None = Field(
+        None, description="The stream of the channel or the alarm; absent: this stream"
+    )
+    channel: str | None = Field(
+        None, description="A channel of that stream; only measured values count"
+    )
+    above: Finite | None = Field(None, description="Fulfilled above this, in the channel's unit")
+    below: Finite | None = Field(None, description="Fulfilled below this, in the channel's unit")
+    deadband: NotNegative = Field(
+        0.0, description="Once it applies, it ends this far beyond above or below"
+    )
+    alarm: AlarmKind | None = Field(
+        None, description="In place of a channel: fulfilled while such an alarm is active"
+    )
+    on_delay_s: NotNegative = Field(
+        0.0, description="The suppression begins after the condition was fulfilled for this long"
+    )
+    off_delay_s: NotNegative = Field(
+        0.0, description="It ends after the condition was not fulfilled for this long"
+    )
+    unknown_s: Positive = Field(
+        60.0,
+        description="It also ends without a value for this long, because the condition is unknown"
+        " then",
+    )
+
+    @model_validator(mode="after")
+    def _of_one_thing(self) -> WhenTable:
+        if (self.channel is None) == (self.alarm is None):
+            raise ValueError("give either channel or alarm")
+        bounds = [bound for bound in (self.above, self.below) if bound is not None]
+        if self.channel is not None and not bounds:
+            raise ValueError("channel needs above, below or both")
+        if self.alarm is not None and (bounds or self.deadband):
+            raise ValueError("above, below and deadband belong to a channel, not to an alarm")
+        if len(bounds) == 2 and bounds[0] >= bounds[1]:
+            raise ValueError(f"above {bounds[0]:g} is not below below {bounds[1]:g}")
+        return self
+
+    def told(self, own: str) -> str:
+        """Return the condition in words; ``own``: name of the stream that has it."""
+        stream = self.stream or own
+        if self.channel is None:
+            return f"{stream} has the alarm {self.alarm}"
+        bounds = (("above", self.above), ("below", self.below))
+        beyond = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
+        return f"{stream} {self.channel} is {beyond}"
+
+
+class SuppressTable(Table):
+    """Alarms that mean nothing while a condition applies, such as: the machine is stopped."""
+
+    when: WhenTable = Field(description="The condition")
+    reason: str | None = Field(
+        None,
+        min_length=1,
+        max_length=120,
+        description="The condition in words, for the logbook; absent: made from when",
+    )
+    kinds: list[AlarmKind] | None = Field(
+        None, min_length=1, description="Only alarms of these kinds; absent: of all kinds"
+    )
+    channels: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="Only alarms of these channels (stuck, missing, limit, limit_passed); absent:"
+        " of all, and those of the whole stream",
+    )
+
+    @model_validator(mode="after")
+    def _printable(self) -> SuppressTable:
+        if self.reason is not None and not self.reason.isprintable():
+            raise ValueError("reason must be one line of printable characters")
+        return self
+
+
 class StreamAlarmsTable(Table):
     """How people handle the alarms of a stream."""
 
@@ -226,6 +309,11 @@ class StreamAlarmsTable(Table):
     latching: bool = Field(
         False,
         description="A cleared alarm stays latched until a person acknowledges and resets it",
+    )
+    suppress: list[SuppressTable] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Alarms suppressed by design, while the machine is stopped for example",
     )
 
 

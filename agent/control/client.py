@@ -22,6 +22,10 @@ class NoAgent(FieldwatchError):
     exit_code = 69  # as EX_UNAVAILABLE of sysexits.h
 
 
+class Blocked(NoAgent):
+    """Something else stands where the socket belongs; an agent may run without a socket."""
+
+
 class NotAllowed(FieldwatchError):
     """The user may not send commands to this agent."""
 
@@ -44,6 +48,7 @@ def ask(
 
     Raises:
         NoAgent: no agent listens there.
+        Blocked: something else stands there.
         NotAllowed: the socket's permissions forbid it.
         NoAnswer: no answer came within ``seconds_max``, or the agent ended.
         Refused: the agent refused the command; the code is the reason.
@@ -77,19 +82,17 @@ def _connect(connection: socket.socket, path: Path) -> None:
         connection.connect(str(path))
     except FileNotFoundError as error:
         raise NoAgent(
-            f"no agent answers at {path}: there is no such socket. Start the agent, or see"
-            " control.socket in its configuration and its log"
+            f"no agent answers at {path}: there is no such socket. Check control.socket"
+            " in its configuration"
         ) from error
     except ConnectionRefusedError as error:
         if (kind := _in_its_place(path)) is not None:
-            raise NoAgent(
+            raise Blocked(
                 f"no agent answers at {path}: {kind} stands where the agent's socket belongs. An"
                 " agent that runs says so in its log and status, and takes no commands. Move it"
                 " away, then restart the agent"
             ) from error
-        raise NoAgent(
-            f"no agent answers at {path}: it was killed. Start the agent again"
-        ) from error
+        raise NoAgent(f"no agent answers at {path}: it was killed") from error
     except PermissionError as error:
         raise NotAllowed(
             f"{path}: you may not send commands to this agent. Use sudo, or become a member of"

@@ -31,6 +31,8 @@ class Verb(NamedTuple):
     arguments: frozenset[str] = frozenset()  # the names it accepts
     changes: bool = True  # whether it changes data, so that a commit comes before the answer
     shared: bool = True  # whether one call answers all waiting askers; False if the asker matters
+    # called with the result once the change is on the disk, before the answer
+    stored: Callable[[Command, Mapping[str, Any]], None] | None = None
 
 
 class Dispatcher:
@@ -79,10 +81,17 @@ class Dispatcher:
     def committed(self, trouble: str | None) -> None:
         """Send the answers that waited for the commit; ``trouble``: the reason if it failed."""
         for command, answer in self._uncommitted:
-            if trouble is not None and not isinstance(answer, Refused):
-                answer = Refused("not_stored", f"done, but not stored: {trouble}; trying again")
-            self._give(command, answer)
+            self._give(command, self._stored(command, answer, trouble))
         self._uncommitted = []
+
+    def _stored(self, command: Command, answer: Answer, trouble: str | None) -> Answer:
+        if isinstance(answer, Refused):
+            return answer
+        if trouble is not None:
+            return Refused("not_stored", f"done, but not stored: {trouble}; trying again")
+        if (stored := self._verbs[command.name].stored) is not None:
+            stored(command, answer)
+        return answer
 
     def stop(self) -> None:
         """Refuse the commands that have begun but are not done."""

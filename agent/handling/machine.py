@@ -10,17 +10,20 @@ Rules beyond the standard's diagram, each with its reason:
 - Only the condition clears an alarm. If the condition is no longer watched, it is unknown, not
   normal. The alarm stays until a person acknowledges it.
 - At the end of any suppression, an alarm that is still active becomes unacknowledged, so that it is
-  announced. An unacknowledged alarm that came and went meanwhile still waits for its
-  acknowledgement.
+  announced. If an unacknowledged alarm came and went while it was shelved or out of service, it
+  still waits for its acknowledgement. While a designed suppression applies, nothing that comes and
+  goes needs an acknowledgement: by design it is no alarm then.
+- An advisory never demands an acknowledgement.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agent.handling.priority import graver
-from agent.handling.states import UNACKNOWLEDGED, WORDS, Severity, Shelving, Standing
+from agent.handling.states import UNACKNOWLEDGED, Severity, Shelving, Standing, told
 
 _HOUR_S: Final = 3600.0
 
@@ -36,42 +39,78 @@ class Rules(NamedTuple):
     shelvable: bool = True
     shelve_s_max: float = 8 * _HOUR_S  # limit of one shelving
     shelved_s_max: float = 24 * _HOUR_S  # limit of all shelvings until it is normal again
+    remind_s: float = 8 * _HOUR_S  # an acknowledged alarm that is active reminds; 0: never
+    chatter_raises: int = 5  # a point raised this often within ``chatter_s`` chatters; 0: never
+    chatter_s: float = 600.0
 
 
 # ---- the condition
 
 
-def raised(now: Standing, number: int, severity: Severity) -> Standing:
-    """Return the standing after alarm ``number`` of the point has opened."""
-    before = None if now.state == "NORM" else now.severity
+def raised(
+    now: Standing,
+    number: int,
+    severity: Severity,
+    rules: Rules,
+    at: float,
+    *,
+    advisory: bool = False,
+    suppressed: bool = False,
+) -> Standing:
+    """Return the standing after alarm ``number`` of the point has opened.
+
+    ``advisory``: it needs no action now; ``suppressed``: a designed suppression applies.
+    """
+    before = None if now.below == "NORM" else now.severity
+    advisory = advisory and (now.advisory or not now.open)
+    suppressed = suppressed or now.suppressed
+    calls = not (advisory or suppressed)
     return _next(
-        now,
+        _counted(now, rules, at),
         condition="active",
-        acknowledged=False,
+        acknowledged=now.acknowledged and not calls,
         number=max(number, now.number),
         open=(*now.open, number),
         severity=severity if graver(severity, before) else before,
         raised=now.raised + 1,
+        advisory=advisory,
+        suppressed=suppressed,
     )
 
 
 def worsened(now: Standing, severity: Severity) -> Standing:
     """Return the standing after the severity of an active alarm has risen."""
-    return _next(now, severity=severity, acknowledged=False)
+    demands = not (now.advisory or now.suppressed)
+    return _next(now, severity=severity, acknowledged=now.acknowledged and not demands)
 
 
-def cleared(now: Standing, number: int, rules: Rules, at: float) -> Standing:
-    """Return the standing after the condition of its last open alarm has cleared."""
+def due(now: Standing, severity: Severity) -> Standing:
+    """Return the standing after an advisory has become an alarm, because it needs action now."""
+    grave = severity if graver(severity, now.severity) else now.severity
+    acknowledged = now.acknowledged and now.suppressed
+    return _next(now, advisory=False, severity=grave, acknowledged=acknowledged)
+
+
+def cleared(
+    now: Standing, number: int, rules: Rules, at: float, *, advisory: bool = False
+) -> Standing:
+    """Return the standing after the condition of its last open alarm has cleared.
+
+    ``advisory``: once it is over nothing needs to be done, so that it needs no acknowledgement.
+    """
     left = _without(now, number)
     shelved = now.shelving
     if shelved is not None and shelved.until_clear:
         left = _unshelved(left, at)
-    return _next(left, condition="normal", latched=now.latched or rules.latching)
+    latched = now.latched or (rules.latching and not now.advisory)
+    advisory = advisory and not latched and left.number == number
+    settled = now.acknowledged or (advisory and not now.suppressed)
+    return _next(left, condition="normal", latched=latched, advisory=advisory, acknowledged=settled)
 
 
 def unwatched(now: Standing, number: int) -> Standing:
     """Return the standing after its last open alarm is no longer watched."""
-    return _next(_without(now, number), condition="unknown")
+    return _next(_without(now, number), condition="unknown", advisory=False)
 
 
 def superseded(now: Standing, number: int) -> Standing:
@@ -80,7 +119,7 @@ def superseded(now: Standing, number: int) -> Standing:
     An alarm for a predicted limit is superseded once the limit has been passed, so that staff
     is not called twice.
     """
-    return _next(_without(now, number), condition="normal", acknowledged=True)
+    return _next(_without(now, number), condition="normal", acknowledged=True, advisory=False)
 
 
 def one_of_several_over(now: Standing, number: int) -> Standing:
@@ -91,19 +130,17 @@ def one_of_several_over(now: Standing, number: int) -> Standing:
 # ---- people
 
 
-def acknowledge(now: Standing) -> Standing:
+def acknowledge(now: Standing, at: float) -> Standing:
     """Return the standing after a person has seen the alarm."""
     if now.state not in UNACKNOWLEDGED:
-        raise Impossible(
-            f"it is {WORDS[now.state]}; only an unacknowledged alarm can be acknowledged"
-        )
-    return _next(now, acknowledged=True)
+        raise Impossible(f"it is {told(now)}; only an unacknowledged alarm can be acknowledged")
+    return _next(now, acknowledged=True, seen_at=at)
 
 
 def unacknowledge(now: Standing) -> Standing:
     """Return the standing after an acknowledgement was taken back."""
-    if now.state not in ("ACKED", "LATAK", "NORM") or not now.number:
-        raise Impossible(f"it is {WORDS[now.state]}; there is no acknowledgement to take back")
+    if now.state not in ("ACKED", "LATAK", "NORM") or not now.number or now.advisory:
+        raise Impossible(f"it is {told(now)}; there is no acknowledgement to take back")
     return _next(now, acknowledged=False)
 
 
@@ -111,7 +148,7 @@ def reset(now: Standing) -> Standing:
     """Return the standing after a person has released the latch."""
     if now.state != "LATAK":
         raise Impossible(
-            f"it is {WORDS[now.state]}; only a latched alarm that is acknowledged can be reset"
+            f"it is {told(now)}; only a latched alarm that is acknowledged can be reset"
         )
     return _next(now, latched=False)
 
@@ -125,7 +162,7 @@ def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: 
     if not rules.shelvable:
         raise Impossible("alarms of this consequence must not be shelved (alarms.not_shelvable)")
     if now.state in ("OOSRV", "SHLVD"):
-        raise Impossible(f"it is {WORDS[now.state]} already")
+        raise Impossible(f"it is {told(now)} already")
     if until_clear and now.condition != "active":
         raise Impossible("it is not active, so it cannot clear: shelve it for a fixed time")
     if not 0 < seconds <= rules.shelve_s_max:
@@ -145,7 +182,7 @@ def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: 
 def unshelve(now: Standing, at: float) -> Standing:
     """Return the standing after a person has ended a shelving, or its time is over."""
     if now.state != "SHLVD":
-        raise Impossible(f"it is {WORDS[now.state]}, not shelved")
+        raise Impossible(f"it is {told(now)}, not shelved")
     return _next(_announced(_unshelved(now, at)))
 
 
@@ -159,7 +196,7 @@ def out_of_service(now: Standing, at: float) -> Standing:
 def in_service(now: Standing) -> Standing:
     """Return the standing after a person has put the alarm back into service."""
     if not now.out_of_service:
-        raise Impossible(f"it is {WORDS[now.state]}, not out of service")
+        raise Impossible(f"it is {told(now)}, not out of service")
     return _next(_announced(now), out_of_service=False)
 
 
@@ -181,6 +218,66 @@ def unsuppress(now: Standing) -> Standing:
     return _next(_announced(now), suppressed=False)
 
 
+# ---- time
+
+
+def reminded(now: Standing, at: float) -> Standing:
+    """Return the standing after the reminder of an alarm that is acknowledged and still active."""
+    return _next(now, seen_at=at)
+
+
+def settled(now: Standing) -> Standing:
+    """Return the standing after it has stopped to chatter; an acknowledgement stays."""
+    return _next(now, chattered=0, called=None)
+
+
+def ungrouped(now: Standing) -> Standing:
+    """Return the standing after the flood is over in which it was raised."""
+    return _next(now, grouped=False)
+
+
+def reminds_at(now: Standing, rules: Rules) -> float:
+    """Return when the acknowledged alarm reminds, Unix seconds; infinity: never."""
+    if now.state != "ACKED" or now.seen_at is None or not rules.remind_s:
+        return math.inf
+    return now.seen_at + rules.remind_s
+
+
+def settles_at(now: Standing, rules: Rules) -> float:
+    """Return when it stops to chatter if it is not raised again; infinity: it does not chatter."""
+    return now.raises[-1] + rules.chatter_s if now.chattered else math.inf
+
+
+def next_time(now: Standing, rules: Rules) -> float:
+    """Return when time alone will change the standing, Unix seconds; infinity: never."""
+    shelved = math.inf if now.shelving is None else now.shelving.until
+    return min(shelved, reminds_at(now, rules), settles_at(now, rules))
+
+
+def moved(now: Standing, by_s: float) -> Standing:
+    """Return the standing with its times moved, because the clock was set; no transition."""
+    shelving = now.shelving
+    if shelving is not None:
+        shelving = shelving._replace(since=shelving.since + by_s, until=shelving.until + by_s)
+    return replace(
+        now,
+        shelving=shelving,
+        seen_at=None if now.seen_at is None else now.seen_at + by_s,
+        raises=tuple(one + by_s for one in now.raises),
+    )
+
+
+def _counted(now: Standing, rules: Rules, at: float) -> Standing:
+    """Return the standing with the time of one more raise; say whether it chatters now."""
+    if not rules.chatter_raises:
+        return now
+    raises = (*now.raises, at)[-rules.chatter_raises :]
+    quick = len(raises) == rules.chatter_raises and at - raises[0] < rules.chatter_s
+    if now.chattered:
+        return replace(now, raises=raises, chattered=now.chattered + 1)
+    return replace(now, raises=raises, chattered=len(raises) if quick else 0)
+
+
 def _without(now: Standing, number: int) -> Standing:
     return replace(now, open=tuple(one for one in now.open if one != number))
 
@@ -194,7 +291,8 @@ def _unshelved(now: Standing, at: float) -> Standing:
 
 def _announced(now: Standing) -> Standing:
     """Return the standing as unacknowledged if its condition is active or unknown."""
-    return now if now.condition == "normal" else replace(now, acknowledged=False)
+    calls = now.condition != "normal" and not now.advisory
+    return replace(now, acknowledged=False) if calls else now
 
 
 def _next(now: Standing, **changes: object) -> Standing:
@@ -202,4 +300,4 @@ def _next(now: Standing, **changes: object) -> Standing:
     then = replace(now, **changes, revision=now.revision + 1)  # type: ignore[arg-type]
     if then.state != "NORM":
         return then
-    return replace(then, raised=0, shelvings=0, shelved_s=0.0)
+    return replace(then, raised=0, shelvings=0, shelved_s=0.0, grouped=False, seen_at=None)

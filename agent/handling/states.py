@@ -8,7 +8,7 @@ alarm with its own number.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, NamedTuple, Self
 
 State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "LATUN", "LATAK", "SHLVD", "DSUPR", "OOSRV"]
@@ -63,6 +63,12 @@ class Standing:
     shelvings: int = 0  # number since it was last normal
     shelved_s: float = 0.0  # total duration of these, without the one in progress
     revision: int = 0  # number of the last transition; each transition adds 1
+    advisory: bool = False  # what it says needs no action now, so it is no alarm
+    grouped: bool = False  # raised in a flood: shown and announced with others of its stream
+    seen_at: float | None = None  # Unix seconds of the acknowledgement, or of the last reminder
+    raises: tuple[float, ...] = ()  # the newest times at which it was raised, Unix seconds
+    chattered: int = 0  # number of times it was raised while it chatters; 0: it does not
+    called: Severity | None = None  # the highest that was announced while it chatters
 
     @property
     def state(self) -> State:
@@ -71,10 +77,12 @@ class Standing:
             return "OOSRV"
         if self.shelving is not None:
             return "SHLVD"
-        return "DSUPR" if self.suppressed else self._uncovered()
+        return "DSUPR" if self.suppressed else self.below
 
-    def _uncovered(self) -> State:
-        if self.condition == "active":
+    @property
+    def below(self) -> State:
+        """The state as it is without any suppression."""
+        if self.condition == "active" and not self.advisory:
             return "ACKED" if self.acknowledged else "UNACK"
         if self.condition == "unknown" and not self.acknowledged:
             return "UNACK"
@@ -83,11 +91,28 @@ class Standing:
         return "NORM" if self.acknowledged else "RTNUN"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the standing as JSON data."""
-        return asdict(self) | {"shelving": self.shelving and list(self.shelving)}
+        """Return the standing as JSON data, without what is as in a new one."""
+        values = {name: getattr(self, name) for name in _DEFAULTS}
+        told = {name: value for name, value in values.items() if value != _DEFAULTS[name]}
+        return told | {"revision": self.revision}
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Self:
-        """Return the standing that ``to_json`` wrote."""
-        shelving = data["shelving"] and Shelving(*data["shelving"])
-        return cls(**(dict(data) | {"shelving": shelving, "open": tuple(data["open"])}))
+        """Return the standing that ``to_json`` wrote; older versions wrote all of it.
+
+        Raises:
+            KeyError: it has no revision, so it is damaged.
+            TypeError: it has other keys.
+
+        """
+        shelving, _ = data.get("shelving"), data["revision"]
+        lists = {name: tuple(data.get(name, ())) for name in ("open", "raises")}
+        return cls(**(dict(data) | lists | {"shelving": shelving and Shelving(*shelving)}))
+
+
+_DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(Standing)}
+
+
+def told(now: Standing) -> str:
+    """Return the state in words."""
+    return "an advisory" if now.advisory and now.state == "NORM" else WORDS[now.state]

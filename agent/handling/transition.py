@@ -10,6 +10,7 @@ from models.times import iso_time
 What = Literal[
     "raised",
     "worsened",
+    "due",
     "cleared",
     "unwatched",
     "superseded",
@@ -22,17 +23,22 @@ What = Literal[
     "in_service",
     "suppressed",
     "unsuppressed",
+    "settled",
+    "ungrouped",
+    "reminded",
     "noted",
     "labelled",
 ]
 Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # the finding of a person
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 Door = Literal["agent", "terminal"]  # where the change came from
+REASON_CHARS_MAX: Final = 500  # of a reason or a note
 AGENT: Final = "agent"  # who made it, if no person did
 
 SAID: Final[dict[What, str]] = {  # for people
     "raised": "raised",
     "worsened": "worse",
+    "due": "needs action now",
     "cleared": "returned to normal",
     "unwatched": "no longer watched",
     "superseded": "another alarm took over",
@@ -45,6 +51,9 @@ SAID: Final[dict[What, str]] = {  # for people
     "in_service": "back in service",
     "suppressed": "suppressed by design",
     "unsuppressed": "suppression ended",
+    "settled": "does not chatter any more",
+    "ungrouped": "the flood of alarms is over",
+    "reminded": "reminder: acknowledged, and still active",
     "noted": "note",
     "labelled": "label",
 }
@@ -72,6 +81,10 @@ class Transition(NamedTuple):
     until_clear: bool = False  # of a shelving: it ends once the condition clears
     shelvings: int = 0  # number since the point was last normal
     label: str | None = None
+    announces: bool = False  # it calls somebody: a panel, a hook or central ops may sound
+    advisory: bool = False  # it needs no action now, so that it is no alarm
+    grouped: bool = False  # it belongs to a flood, and is shown with others of its stream
+    chattering: int = 0  # number of times it was raised while it chatters; 0: it does not
 
     def document(self) -> dict[str, Any]:
         """Return the transition as JSON data; ``docs/messages.md`` describes it."""

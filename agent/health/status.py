@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from agent.alarms.document import describe as describe_alarm
-from agent.alarms.document import gravest_first, span, time_to_limit
+from agent.alarms.document import gravest_first, not_stored, span, time_to_limit
 from models.names import UNTRAINED
 from models.shown import shown
 
@@ -29,6 +29,8 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
             f"latency   reading to commit {latency['reading_to_commit_ms_p50']} ms"
             f" (p99 {latency['reading_to_commit_ms_p99']} ms)"
         )
+    if unstored := document.get("unstored"):  # only ``state`` knows of it
+        yield f"store     CANNOT STORE {not_stored(unstored)}"
     yield from _not_stored(document.get("counters", {}))
     yield from _machine(document)
     for name, source in document["inputs"].items():

@@ -12,7 +12,7 @@ from agent.inputs.source import Chunk
 from agent.parsing.lines import LineParser
 from agent.scoring.fleet import Fleet, misfit
 from agent.scoring.intake import Intake
-from agent.scoring.origin import Origin, Unwatched
+from agent.scoring.origin import BASELINE, Origin, Unwatched
 from agent.scoring.silence import Links, Silence
 from agent.store.batch import Batch
 from models.detector import Detector
@@ -160,6 +160,15 @@ class Streams:
     def channels(self) -> dict[str, tuple[str, ...]]:
         """Return the names of each stream's channels, in the order of its samples."""
         return {name: stream.manifest.channel_names for name, stream in self._by_name.items()}
+
+    def own_channels(self) -> dict[str, tuple[str, ...]]:
+        """Return the same, without streams that a baseline watches in place of their bundle."""
+        channels = self.channels()
+        return {
+            name: channels[name]
+            for name, stream in self._by_name.items()
+            if stream.origin.stands_in != BASELINE
+        }
 
     def leave(self, names: Collection[str]) -> None:
         """Save no more data of these streams, because a defect may have affected them."""

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -65,6 +65,26 @@ class Reader:
             [limit],
         )
         alarms: list[dict[str, Any]] = [json.loads(document) for (document,) in reversed(rows)]
+        return self._with_newest(alarms)
+
+    def alarm(self, stream: str, number: int) -> dict[str, Any] | None:
+        """Return one alarm, with its newest values if it is open; None if there is none."""
+        return next(iter(self.alarms_named([(stream, number)])), None)
+
+    def alarms_named(self, names: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+        """Return the alarms of these streams and numbers that exist, as ``alarm`` does."""
+        found = [
+            self._query(
+                RECORDS,
+                "SELECT document FROM alarms WHERE stream = ? AND number = ?",
+                [stream, number],
+            )
+            for stream, number in names
+        ]
+        return self._with_newest([json.loads(document) for rows in found for (document,) in rows])
+
+    def _with_newest(self, alarms: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Give open alarms their newest values; this reads the status at most once."""
         if not any(alarm["state"] == OPENED for alarm in alarms):
             return alarms
         now = self._open_now()
@@ -74,19 +94,6 @@ class Reader:
             else alarm
             for alarm in alarms
         ]
-
-    def alarm(self, stream: str, number: int) -> dict[str, Any] | None:
-        """Return one alarm, with its newest values if it is open; None if there is none."""
-        rows = self._query(
-            RECORDS,
-            "SELECT document FROM alarms WHERE stream = ? AND number = ?",
-            [stream, number],
-        )
-        if not rows:
-            return None
-        alarm: dict[str, Any] = json.loads(rows[0][0])
-        now = self._open_now().get((stream, number)) if alarm["state"] == OPENED else None
-        return alarm if now is None else with_newest(alarm, now)
 
     def alarms_of(self, stream: str, limit: int) -> list[dict[str, Any]]:
         """Return the newest alarms of a stream, as stored, the newest first."""

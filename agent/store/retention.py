@@ -22,6 +22,7 @@ LOOK_S: Final = 10.0  # between two searches
 _DAY_S = 86400.0
 _CHUNKS_READ = 500  # per search: more than arrive in between, so that a shorter limit takes effect
 _ALARMS_READ = 200
+_ROWS_DELETED = 1000  # of the logbook, per search: an alarm has several
 
 
 class Retention(NamedTuple):
@@ -59,7 +60,7 @@ def _seconds(last: bytes) -> float:
 
 
 def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
-    """Delete alarms that have been closed for too long, and the logbook of that time.
+    """Delete alarms that have been closed for too long, and the logbook of that time without them.
 
     Alarms that wait for a person stay. Return the number of alarms deleted.
     """
@@ -77,11 +78,23 @@ def drop_alarms(records: Connection, retention: Retention, now_s: float) -> int:
         if (stream, number) not in kept and _closed_s(document) < before_s
     ]
     records.executemany("DELETE FROM alarms WHERE id = ?", old)
-    records.execute(
-        "DELETE FROM logbook WHERE id IN (SELECT id FROM logbook ORDER BY id LIMIT ?) AND at < ?",
-        [_ALARMS_READ, before_s],
-    )
+    _drop_rows(records, before_s)
     return len(old)
+
+
+def _drop_rows(records: Connection, before_s: float) -> None:
+    """Delete old rows of the logbook, unless their alarm is kept."""
+    newer = records.execute(
+        "SELECT id FROM logbook WHERE at >= ? ORDER BY id LIMIT 1", [before_s]
+    ).fetchone()
+    records.execute(
+        """DELETE FROM logbook WHERE id IN (
+            SELECT id FROM logbook WHERE (? IS NULL OR id < ?) AND NOT EXISTS (
+                SELECT 1 FROM alarms
+                WHERE alarms.stream = logbook.stream AND alarms.number = logbook.number)
+            ORDER BY id LIMIT ?)""",
+        [*(newer or (None,)) * 2, _ROWS_DELETED],
+    )
 
 
 def _closed_s(document: str) -> float:

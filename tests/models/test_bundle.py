@@ -258,6 +258,8 @@ def limits(schema: Any) -> Iterator[str]:
     for name, sign in signs.items():
         if name in schema:
             limit = f"{sign} {schema[name]:g}"
+            if schema.get("type") == "number":
+                limit = limit.replace("1e+06", "10⁶")
             yield {"≥ 1e-30": "positive number", "≤ 1e+06": "count"}.get(limit, limit)
     yield from (str(schema[name]) for name in ("pattern", "const", "maxLength") if name in schema)
     if "minItems" in schema:

@@ -247,8 +247,9 @@ def test_with_a_dead_agent_each_says_so(
     assert [one.returncode for one in told] == [69, 69, 69]
     absent, killed, off = (one.stderr for one in told)
     where = f"no agent answers at {tmp_path}/data/control.sock"
-    assert f"{where}: there is no such socket. Start the agent" in absent
-    assert f"{where}: it was killed. Start the agent again" in killed
+    assert f"{where}: there is no such socket" in absent
+    assert f"{where}: it was killed" in killed
+    assert [said.lower().count("start the agent") for said in (absent, killed, off)] == [1, 1, 0]
     assert 'control.socket is "off"' in off
 
 

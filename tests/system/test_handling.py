@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from agent.store.reader import Reader
 from models.errors import FieldwatchError
 from tests.agent_rig import Ops, StartAgent, configure, lines
 from tests.conftest import ROOT, RealAgent, RealBroker, wait_until
+from tests.disk import Disk
 from tests.serial_line import Line
 
 VOLTAGE = [channel.name for channel in CHANNELS].index("voltage")
@@ -38,6 +40,7 @@ off_delay_s = 0.0
 """
 NAME, POINT = "pump", "limit_passed voltage high critical"
 OTHER_USER = 65534  # nobody
+ATTEMPTS_MAX = 100_000  # of a writer; it takes some hundreds per request
 
 
 class Gateway:
@@ -155,19 +158,25 @@ def test_what_people_did_survives_kills_between_any_two_requests(gateway: Gatewa
 def test_two_at_once_the_logbook_explains_every_state(gateway: Gateway) -> None:
     done: dict[str, list[int]] = {"acknowledge": [], "unacknowledge": []}
     refused: list[str] = []
+    failed = threading.Event()  # neither can go on without the other
 
     def insist(verb: str) -> None:
-        while len(done[verb]) < 100:
-            try:
-                done[verb].append(gateway.ask(verb)["revision"])
-            except Refused as refusal:
-                refused.append(refusal.code)
+        try:
+            for _ in range(ATTEMPTS_MAX):
+                if len(done[verb]) == 100 or failed.is_set():
+                    return
+                try:
+                    done[verb].append(gateway.ask(verb)["revision"])
+                except Refused as refusal:
+                    refused.append(refusal.code)
+        except BaseException:
+            failed.set()
+            raise
 
-    writers = [threading.Thread(target=insist, args=[verb]) for verb in done]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    with ThreadPoolExecutor(len(done)) as writers:
+        for ended in [writers.submit(insist, verb) for verb in done]:
+            ended.result()
+    assert {verb: len(revisions) for verb, revisions in done.items()} == dict.fromkeys(done, 100)
     book = gateway.logbook()
     assert [row["revision"] for row in book] == list(range(1, 202))
     assert all(before["after"] == after["before"] for before, after in itertools.pairwise(book))
@@ -275,6 +284,24 @@ def test_a_wrong_request_changes_nothing_and_is_counted(gateway: Gateway) -> Non
     assert counted == Counter(code for _, _, code in WRONG)
 
 
+def test_a_group_is_acknowledged_as_it_was_seen_and_each_alarm_may_be_refused(
+    gateway: Gateway,
+) -> None:
+    request = {"stream": NAME, "members": [[1, 1], [7, 1]], "reason": "seen in the list"}
+    answer = ask(gateway.socket, "alarm.acknowledge-group", request)
+    assert [(one["number"], one["after"], one["why"]) for one in answer["transitions"]] == [
+        (1, "ACKED", "seen in the list")
+    ]
+    assert [(one["number"], one["code"]) for one in answer["refused"]] == [(7, "unknown_alarm")]
+    again = ask(gateway.socket, "alarm.acknowledge-group", request)
+    assert [one["code"] for one in again["refused"]] == ["stale", "unknown_alarm"]
+    for members in (None, [], [[1]], [1], [[1, 1]] * 501, "all"):
+        with pytest.raises(Refused) as refused:
+            ask(gateway.socket, "alarm.acknowledge-group", {"stream": NAME, "members": members})
+        assert refused.value.code == "arguments"
+    assert gateway.states() == ["UNACK", "ACKED"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="another user can only be had as root")
 def test_another_user_may_read_and_not_handle(gateway: Gateway) -> None:
     gateway.socket.chmod(0o666)
@@ -310,6 +337,7 @@ def test_without_an_agent_nothing_changes_and_the_command_says_what_starts_it(
     ended = gateway.command("ack", "pump#1")
     assert ended.returncode == 69
     assert "Nothing has changed. Start the agent: sudo systemctl start" in ended.stderr
+    assert ended.stderr.lower().count("start the agent") == 1
     assert gateway.states() == ["UNACK"]
 
 
@@ -325,3 +353,41 @@ def test_alarms_of_a_stream_that_is_no_longer_configured_end_as_unwatched(
     assert gateway.logbook()[-1]["what"] == "unwatched"
     assert "not watched" in gateway.command("--open").stdout
     assert gateway.ask("acknowledge")["after"] == "NORM"
+
+
+def test_on_a_full_disk_the_list_says_that_it_is_not_complete(
+    tmp_path: Path, line: Line, start_agent: StartAgent, disk: Disk
+) -> None:
+    gateway = Gateway(tmp_path, line, lambda config: start_agent(config, disk.program))
+    gateway.raise_one()
+    gateway.send(400.0)
+    wait_until(lambda: gateway.standing()["condition"] == "normal", "the end of the alarm")
+    assert gateway.command("--json").returncode == 0
+    disk.fails("full")
+    with pytest.raises(Refused) as refused:
+        gateway.ask("acknowledge")
+    assert refused.value.code == "not_stored"
+    assert "pump#1: acknowledged by" not in gateway.agent.log()
+    gateway.send(480.0)
+    found: dict[str, Any] = {}
+
+    def waits() -> bool:
+        found.update(ask(gateway.socket, "state")["unstored"] or {})
+        return bool(found.get("alarms"))
+
+    wait_until(waits, "the alarm in memory")
+    ended = gateway.command("--utc")
+    assert ended.returncode == 74
+    assert "pump (not stored yet) limit passed" in ended.stdout
+    (said,) = [row for row in ended.stdout.splitlines() if row.startswith("NOT COMPLETE since ")]
+    assert " UTC: " in said
+    assert said.endswith(" in memory")
+    document = gateway.command("--json")
+    assert document.returncode == 74
+    assert json.loads(document.stdout)["unstored"]["alarms_waiting"] >= 1
+    state = [sys.executable, "-m", "agent", "state", "--config", str(gateway.config)]
+    shown = subprocess.run(state, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert f"CANNOT STORE since {found['since']}: " in shown.stdout
+    disk.works()
+    wait_until(lambda: ask(gateway.socket, "state")["unstored"] is None, "the disk")
+    assert gateway.command().returncode == 0

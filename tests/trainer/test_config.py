@@ -103,6 +103,23 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
         ),
         (GOOD + "[events]\ndeadband = 1e9\n", "events.deadband = 1000000000.0: must be at most 1"),
         (GOOD + "[events]\noff_samples = 1_000_001\n", "events.off_samples = 1000001: must be at"),
+        *(
+            (f"{GOOD}[{table}]\n{key} = {value}\n", f"{table}.{key}{at} = ")
+            for table, key, value, at in (
+                ("smoothing", "level_span_samples", "1_000_001", ""),
+                ("smoothing", "level_span_samples", "nan", ""),
+                ("smoothing", "spans_samples", "[1e9]", "[0]"),
+                ("calibrate", "floor_margin", "1001", ""),
+                ("calibrate", "floor_min", "1001", ""),
+                ("calibrate", "margin_samples", "1_000_001", ""),
+                ("calibrate", "floor_changes", "[1001]", "[0]"),
+                ("calibrate", "calm_margin", "1001", ""),
+                ("calibrate", "level_min", "inf", ""),
+                ("calibrate", "level_samples", "1_000_001", ""),
+                ("calibrate", "level_spread", "1001", ""),
+                ("calibrate", "level_growth", "11", ""),
+            )
+        ),
         (GOOD + "[fit]\nlearning_rate = 1e9\n", "fit.learning_rate = 1000000000.0: must be at"),
         (GOOD + "[threshold]\nadapt_samples = 0\n", "threshold.adapt_samples = 0"),
         (GOOD + "[severities]\nhigh = 0.1\n", "severities: high 0.1 is above medium"),

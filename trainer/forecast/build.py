@@ -179,7 +179,9 @@ def _closed_alone(
         from trainer.forecast.network import closed_network
     closed = _closed(cut.train, choice, settings)
     closed = closed[-max(settings.context_steps, maps.support(closed)) :]
-    checked = cut.validate.cut(cut.validate.some(settings.fit.validation_windows_max))
+    # distances are in scales of the context that the network gets
+    validate = cut.validate.shortened(len(closed))
+    checked = validate.cut(validate.some(settings.fit.validation_windows_max))
     distances = calibrate.distances(closed, checked, settings)
     earlier = _judged(inside, cut.learn.shortened(len(closed)), choice, distances)
     return _Made(closed_network(closed, distances), closed, [], earlier)

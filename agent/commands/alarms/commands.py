@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent.commands.options import config_option, json_option
-from agent.handling.transition import LABELS, SAID
+from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
-from models.errors import FieldwatchError
+from models.errors import FieldwatchError, StoreError
 from models.options import Number
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ def _reference(_: click.Context, __: click.Parameter, value: str) -> Reference:
 def _references(
     context: click.Context, parameter: click.Parameter, value: Sequence[str]
 ) -> list[Reference]:
-    return [_reference(context, parameter, one) for one in value]
+    from agent.commands.alarms.listed import parse_references
+
+    try:
+        return [one for text in value for one in parse_references(text)]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
 
 
 _several = click.argument(
@@ -51,8 +56,18 @@ _several = click.argument(
 _single = click.argument("alarm", metavar="ALARM", callback=_reference)
 
 
-def _reason(required: bool) -> Callable[[Decorated], Decorated]:
-    return click.option("--reason", required=required, help="Why; it goes into the logbook.")
+def _short(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    if value is not None and len(value) > REASON_CHARS_MAX:
+        raise click.BadParameter(
+            f"it has {len(value)} characters; shorten it to at most {REASON_CHARS_MAX}"
+        )
+    return value
+
+
+def _reason(
+    required: bool = False, told: str = "Why; it goes into the logbook."
+) -> Callable[[Decorated], Decorated]:
+    return click.option("--reason", required=required, callback=_short, help=told)
 
 
 @click.group(invoke_without_command=True)
@@ -86,7 +101,8 @@ def alarms(
     was at its change 7. If it has changed since, the agent refuses the request and says how it is
     now.
 
-    If no agent is watching, it says since when, and ends with exit code 3. With --json it prints
+    If no agent is watching, it says since when, and ends with exit code 3. If the agent cannot
+    store, the list is not complete: it says so, and ends with exit code 74. With --json it prints
     one document; with --json and --follow, one object per line.
     """
     if context.invoked_subcommand is not None:
@@ -94,17 +110,21 @@ def alarms(
     from agent.commands.alarms import listed, table
     from agent.commands.follow import Followed, known_alarms
     from agent.commands.life import life
+    from agent.commands.running import unstored
     from agent.config.location import store_directory
     from agent.store.reader import Reader
 
     moments = _moments(utc, config_file, language)
     with Reader(store_directory(config_file)) as reader:
-        followed = Followed(reader, known_alarms(reader)) if follow else None  # first
+        known = known_alarms(reader) if follow else []  # first
+        followed = Followed(reader, known, brief=not as_json) if follow else None
         rows = listed.alarms(reader, limit, open_only)
         found = life(reader)
+        waits = unstored(config_file) if found.watching else None
+        code = StoreError.exit_code if waits else found.exit_code
         if as_json and followed is None:
-            say_json({"agent": found._asdict(), "alarms": rows})
-            return found.exit_code
+            say_json({"agent": found._asdict(), "unstored": waits, "alarms": rows})
+            return code
         if as_json:
             for row in rows:
                 say_json(row, indent=None)
@@ -113,11 +133,12 @@ def alarms(
         elif not follow:
             key = "terminal.none_open" if open_only else "terminal.none"
             say(moments.language.phrase(key, "no alarms"))
-        _say_life(found, as_json)
+        _say_unstored(waits, as_json, utc)
+        _say_life(found, as_json, utc)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, moments)
-    return found.exit_code
+    return code
 
 
 def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -130,11 +151,26 @@ def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         say(Colored(line, "red") if line.partition(" ")[0] in urgent else line)
 
 
-def _say_life(life: Life, as_json: bool) -> None:
+def _say_unstored(waits: Mapping[str, Any] | None, as_json: bool, utc: bool) -> None:
+    """Report what the store cannot show, because the agent cannot write to it."""
+    from agent.alarms.document import describe, not_stored
+
+    if waits is None:
+        return
+    if as_json:
+        say_json({"unstored": waits}, indent=None)
+        return
+    time = _moments(utc).full
+    for one in waits["alarms"]:
+        say(Colored(describe(one, time), "red"))
+    say(Colored(f"NOT COMPLETE {not_stored(waits, time)}", "red"))
+
+
+def _say_life(life: Life, as_json: bool, utc: bool) -> None:
     """Report if no agent watches; a program gets the state in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
-    elif (told := life.told()) is not None:
+    elif (told := life.told(_moments(utc).full)) is not None:
         say(Colored(told, "red"))
 
 
@@ -145,19 +181,39 @@ def _say_news(news: Mapping[str, Any] | Life, as_json: bool, moments: Moments) -
     from agent.wording.sentence import first_sentence
 
     if isinstance(news, Life):
-        _say_life(news, as_json)
+        _say_life(news, as_json, moments.utc)
         if news.watching and not as_json:
             say(Colored("an agent watches again", "green"))
     elif as_json:
         say_json(news, indent=None)
+    elif "group" in news:
+        say(Colored(_group_line(news["group"]), "red"))
     elif "transition" in news:
         for line in _transition_lines(news["transition"], moments):
             say(line)
     else:
-        text = describe(news)
-        if moments.language.name != "en":  # a line for programs that read the English one
+        text = describe(news, moments.full)
+        if moments.language.name != "en":
             text = f"{news['stream']}#{news['number']}: {first_sentence(news, moments.told)}"
-        say(Colored(text, "red") if news["state"] == OPENED else text)
+        text += _mark(news.get("raised_as") or {})
+        calls = news["state"] == OPENED and not (news.get("raised_as") or {}).get("advisory")
+        say(Colored(text, "red") if calls else text)
+
+
+def _mark(row: Mapping[str, Any]) -> str:
+    if row.get("advisory"):
+        return " (an advisory: nothing to do now)"
+    if row.get("after") == "DSUPR":
+        return f" (suppressed: {row['why']})"
+    return f" (it chatters: x{row['chattering']})" if row.get("chattering") else ""
+
+
+def _group_line(group: Mapping[str, Any]) -> str:
+    what = "opened" if group["state"] == "opened" else "closed"
+    return (
+        f"{group['stream']}: {group['count']} alarms {what} in a flood ({group['kinds']});"
+        " fieldwatch-agent alarms lists them"
+    )
 
 
 def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]:
@@ -199,7 +255,7 @@ def show(
     moments = _moments(utc, config_file, language)
     for line in shown.lines(found, moments, config_file, console.has_blocks()):
         say(line)
-    _say_life(watched, as_json)
+    _say_life(watched, as_json, utc)
     return watched.exit_code
 
 
@@ -209,7 +265,10 @@ def show(
 @config_option
 @json_option
 def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
-    """Acknowledge: somebody has seen each ALARM and takes care of it."""
+    """Acknowledge: somebody has seen each ALARM and takes care of it.
+
+    pump-1#3.7,4.2 names two alarms of pump-1. Only the alarms that you name are acknowledged.
+    """
     return _ask(config_file, "alarm.acknowledge", alarms, as_json, reason=reason)
 
 
@@ -295,7 +354,7 @@ def in_service(
 
 @alarms.command()
 @_single
-@click.argument("text")
+@click.argument("text", callback=_short)
 @config_option
 @json_option
 def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
@@ -306,7 +365,7 @@ def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
 @alarms.command()
 @_single
 @click.argument("label", type=click.Choice(LABELS))
-@click.option("--reason", help="The kind of fault or what was done; it goes into the logbook.")
+@_reason(told="The kind of fault or what was done; it goes into the logbook.")
 @config_option
 @json_option
 def label(
@@ -354,21 +413,18 @@ def _ask(
     **arguments: Any,
 ) -> int:
     """Send a request for each alarm; print the results. Return the first refusal's exit code."""
-    from agent.commands.alarms.asked import asked
-    from agent.control.client import NoAgent
+    from agent.commands.alarms.asked import asked, asked_each
 
+    if len(references) == 1:
+        results: Any = [(references[0], asked(config_file, verb, references[0], arguments))]
+    else:
+        results = asked_each(config_file, verb, references, arguments)
     made, first = [], 0
-    for reference in references:
-        try:
-            done = asked(config_file, verb, reference, arguments)
-        except NoAgent:
-            raise
-        except FieldwatchError as error:
-            if len(references) == 1:
-                raise
+    for reference, done in results:
+        if isinstance(done, FieldwatchError):
             name = f"{reference.stream or ''}#{reference.number}"
-            say_error("fieldwatch-agent", f"{name}: {error}")
-            first = first or error.exit_code
+            say_error("fieldwatch-agent", f"{name}: {done}")
+            first = first or done.exit_code
             continue
         made.append(done)
         if not as_json:

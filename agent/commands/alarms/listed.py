@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, NamedTuple
 
 from agent.alarms.document import gravest_first
 from agent.alarms.lifecycle import GAP, OPENED
-from agent.alarms.points import point_of, severity_of
+from agent.alarms.names import point_of
+from agent.alarms.points import severity_of
 from agent.commands.alarms.similar import similar
 from agent.handling.priority import PRIORITIES
 from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED, WORDS, Standing
@@ -16,11 +17,14 @@ from agent.store.reader import Reader
 from models.errors import FieldwatchError
 from models.times import iso_time
 
-Section = Literal["unacknowledged", "acknowledged", "suppressed", "over", "interruptions"]
+Section = Literal[
+    "unacknowledged", "acknowledged", "suppressed", "advisories", "over", "interruptions"
+]
 SECTIONS: Final[tuple[Section, ...]] = (
     "unacknowledged",
     "acknowledged",
     "suppressed",
+    "advisories",
     "over",
     "interruptions",
 )
@@ -65,6 +69,26 @@ def parse_reference(text: str) -> Reference:
     return Reference(found["stream"], int(found["number"]), None if seen is None else int(seen))
 
 
+def parse_references(text: str) -> list[Reference]:
+    """Parse one or several references, as the list prints a group: the stream only once.
+
+    Raises:
+        ValueError: the text is no reference.
+
+    >>> [tuple(one) for one in parse_references("pump-1#3.7,4.2")]
+    [('pump-1', 3, 7), ('pump-1', 4, 2)]
+
+    """
+    if _REFERENCE.fullmatch(text):  # a name may have a comma
+        return [parse_reference(text)]
+    found: list[Reference] = []
+    for part in text.split(","):
+        one = parse_reference(part)
+        before = found[-1].stream if found else None
+        found.append(one if one.stream is not None else one._replace(stream=before))
+    return found
+
+
 def alarms(reader: Reader, limit: int, open_only: bool) -> list[Alarm]:
     """Return the newest alarms, each with ``handling``, the most urgent first.
 
@@ -72,13 +96,23 @@ def alarms(reader: Reader, limit: int, open_only: bool) -> list[Alarm]:
     """
     standings = reader.standings()
     rows = {(row["stream"], row["number"]): row for row in reader.alarms(limit, open_only)}
-    for (stream, _), standing in standings.items():
-        for number in {standing.number, *standing.open} - {0}:
-            if standing.state != "NORM" and (stream, number) not in rows:
-                if (older := reader.alarm(stream, number)) is not None:
-                    rows[stream, number] = older
+    waiting = [
+        (stream, number)
+        for (stream, _), standing in standings.items()
+        if standing.state != "NORM" or (standing.advisory and standing.open)
+        for number in {standing.number, *standing.open} - {0}
+    ]
+    for older in reader.alarms_named(name for name in waiting if name not in rows):
+        rows[older["stream"], older["number"]] = older
     found = [handled(row, standings) for row in rows.values()]
-    return in_order(one for one in found if not open_only or section(one) in SECTIONS[:3])
+    return in_order(one for one in found if not open_only or _is_open(one))
+
+
+def _is_open(alarm: Alarm) -> bool:
+    which = section(alarm)
+    if which == "advisories":
+        return bool(alarm["state"] == OPENED)
+    return which in SECTIONS[:3]
 
 
 def handled(alarm: Mapping[str, Any], standings: Mapping[tuple[str, str], Standing]) -> Alarm:
@@ -104,6 +138,9 @@ def _document(point: str, standing: Standing) -> dict[str, Any]:
         "shelvings": standing.shelvings,
         "shelved_until": shelving and iso_time(shelving.until),
         "until_clear": shelving is not None and shelving.until_clear,
+        "advisory": standing.advisory,
+        "grouped": standing.grouped,
+        "chattering": standing.chattered,
     }
 
 
@@ -118,6 +155,8 @@ def section(alarm: Mapping[str, Any]) -> Section:
         return "unacknowledged"
     if handling["state"] in SUPPRESSED:
         return "suppressed"
+    if handling["state"] == "NORM" and handling["advisory"]:
+        return "advisories"
     return "over" if handling["state"] == "NORM" else "acknowledged"
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agent.commands.alarms.listed import Alarm, priority_of
 from agent.commands.alarms.moments import Moments
-from agent.commands.alarms.table import reference, wrapped
+from agent.commands.alarms.table import reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
 from agent.wording import lines as wording
@@ -16,6 +16,7 @@ from agent.wording.advice import to_do
 from agent.wording.language import Language
 from agent.wording.message import Message, Value
 from agent.wording.sentence import first_sentence, title_of
+from models.cells import cell
 from models.errors import ConfigError, StoreError
 from models.printable import printable
 from models.shown import NO_VALUE
@@ -87,10 +88,12 @@ def _known(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
     for key, time in (("worst", "worst_at"), ("newest", "newest_at"), ("closed", "closed")):
         if alarm.get(time):
             yield key, moments.full(alarm[time])
-    if handling and handling["shelved_until"]:
-        yield "shelved", _shelved(handling, moments)
+    if (put_aside := shelving(handling, moments)) is not None:
+        yield "shelved", put_aside
     if handling and handling["raised"] > 1:
         yield "raised", _text(told, "show.raised", count=str(handling["raised"]))
+    if handling:
+        yield from _marks(handling, told)
     if found := wording.found_by(alarm, told):
         yield "found_by", found
 
@@ -101,11 +104,14 @@ def _priority(alarm: Alarm, told: Language) -> str:
     return _text(told, "show.priority", priority=words[0], severity=words[1], consequence=words[2])
 
 
-def _shelved(handling: Mapping[str, Any], moments: Moments) -> str:
-    told, end = moments.told, moments.full(handling["shelved_until"])
-    said = _text(told, "show.shelved_clear" if handling["until_clear"] else "show.shelved", end=end)
-    times = handling["shelvings"]
-    return _text(told, "show.again", text=said, count=str(times)) if times > 1 else said
+def _marks(handling: Mapping[str, Any], told: Language) -> Iterator[tuple[str, str]]:
+    """Yield what else is special about an alarm's handling."""
+    if handling["advisory"]:
+        yield "advisory", told.phrase("mark.advisory", "an advisory")
+    if handling["chattering"]:
+        yield "chatters", _text(told, "mark.chatters", count=str(handling["chattering"]))
+    if handling["grouped"]:
+        yield "flood", told.phrase("mark.flood", "a flood")
 
 
 def _state(alarm: Alarm, told: Language) -> str:
@@ -131,7 +137,7 @@ def _channels(alarm: Alarm, told: Language) -> Iterator[str]:
         found = (one.get(key) for key in ("observed", "expected", "newest"))
         values = ["-" if value is None else told.number(value) for value in found]
         share = told.share((one["score"] or 0.0) / total) if total else ""
-        yield _CHANNEL.format(printable(name, 24), *map(printable, values), share).rstrip()
+        yield _CHANNEL.format(cell(name, 24), *map(cell, values), printable(share)).rstrip()
     if quality := alarm.get("quality"):
         names = ", ".join(f"{channel} {what}" for channel, what in quality.items())
         yield from wrapped(_text(told, "terminal.not_measured", channels=names), "  ")
@@ -196,12 +202,23 @@ def _logbook(alarm: Alarm, moments: Moments) -> Iterator[str]:
         yield from wrapped(row_text(row, moments), "  ", "      ")
 
 
+def _mark(row: Mapping[str, Any], told: Language) -> str:
+    """Return the mark of a transition; rows of older versions have none."""
+    if row.get("advisory"):
+        return told.phrase("row.advisory", ", an advisory")
+    if row.get("chattering"):
+        return _text(told, "row.chattering", count=str(row["chattering"]))
+    return told.phrase("row.grouped", ", in a flood") if row.get("grouped") else ""
+
+
 def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     """Return a row of the logbook in one line."""
     told = moments.language
     said = told.phrase(f"row.{row['what']}", SAID.get(row["what"], row["what"]))
     if row["label"]:
         said = f"{said} {told.phrase('labelled.' + row['label'], row['label'])}"
+    if row["what"] == "raised":
+        said += _mark(row, told)
     if row["by"] != AGENT:
         said = _text(told, "row.by", text=said, by=row["by"])
     if row["before"] != row["after"]:

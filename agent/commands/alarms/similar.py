@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from agent.alarms.points import point_of
+from agent.alarms.names import point_of
 from agent.store.reader import Reader
 
 SIMILAR_MAX: Final = 5

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from agent.alarms.points import Handled, Points, Request, Stale, point_of
+from agent.alarms.handled import Handled
+from agent.alarms.names import point_of
+from agent.alarms.points import Points, Request, Stale
 from agent.handling.machine import Rules
 from agent.handling.states import Shelving, Standing
 

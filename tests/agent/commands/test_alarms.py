@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,15 +15,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from agent.alarms.points import Handled, Points, Request
+from agent.alarms.handled import Handled
+from agent.alarms.points import Points, Request
 from agent.cli import commands
+from agent.commands.alarms import listed
 from agent.commands.alarms.listed import Reference, parse_reference
 from agent.commands.alarms.moments import Moments, lasting
 from agent.handling.machine import Rules
-from agent.handling.transition import What
+from agent.handling.transition import REASON_CHARS_MAX, What
 from agent.store.batch import Batch
+from agent.store.reader import Reader
 from agent.store.writer import Store
+from models.cells import columns
 from models.messages import Samples
+from tests.conftest import ROOT
 from trainer.datasets.csv_files import Label, read_labels
 
 ONSET_S = 1_700_000_000.0
@@ -153,12 +160,82 @@ def test_an_old_alarm_that_waits_for_somebody_is_listed_whatever_the_limit(kept:
     ]
 
 
+class Counting(Reader):
+    """A reader that counts how often it reads the status, which has all streams."""
+
+    times = 0
+
+    def status(self) -> dict[str, Any]:
+        self.times += 1
+        return super().status()
+
+
+def test_many_old_alarms_cost_one_look_at_the_status(kept: Kept) -> None:
+    kept.take(*(alarm(1, f"mill-{n}") for n in range(40)))
+    newest = {"streams": {f"mill-{n}": {"open_alarms": [alarm(1, f"mill-{n}")]} for n in range(40)}}
+    kept.store.commit(Batch(status=lambda: json.dumps(newest)), "synced")
+    with Counting(kept.config.parent / "data") as reader:
+        assert len(listed.alarms(reader, 1, open_only=False)) == 40
+        assert reader.times <= 2  # for the newest, and for all others
+
+
+def test_wide_characters_stand_in_their_columns(kept: Kept) -> None:
+    wide = [
+        {"channel": name, "unit": "立方米", "score": 2.0, "observed": 9.5, "expected": 1.0}
+        for name in ("流量" * 4, "压力", "flow")
+    ]
+    kept.take(alarm(1, channels=wide, action="检查泵 " * 30))
+    for words in ([], ["show", "1"]):
+        said = kept.call(*words).output.splitlines()[:-1]
+        assert max(map(columns, said)) <= WIDTH
+    rows = [row for row in said if "9.5" in row and "立方米" in row and "expected" not in row]
+    assert len(rows) == 3
+    assert {row.index("9.5") + sum(c in "流量压力立方米" for c in row) for row in rows} == {36}
+
+
 def test_without_alarms_it_says_so(kept: Kept) -> None:
     assert kept.call().output.startswith("no alarms\n")
     kept.take(alarm(1), alarm(1, state="closed"))
     kept.ask("acknowledged", alarm(1, state="closed"))
     assert kept.call("--open").output.startswith("no alarm is open\n")
     assert json.loads(kept.call("--open", "--json").output)["alarms"] == []
+
+
+def test_a_shelved_alarm_shows_whether_it_is_active_and_until_when(kept: Kept) -> None:
+    kept.take(alarm(1, "fan"), alarm(1, "mill"))
+    kept.ask("shelved", alarm(1, "fan"), why="noon", seconds=3600.0, until_clear=True)
+    kept.ask("shelved", alarm(1, "mill"), why="noon", seconds=7200.0)
+    kept.take(alarm(1, "mill", state="closed"))
+    rows = kept.call().output.splitlines()
+    for name, condition, until in (
+        ("fan#1.2", "active", "Shelved until 15 Nov 2023 00:14:20 CET, or until it clears"),
+        ("mill#1.3", "returned", "Shelved until 15 Nov 2023 01:14:20 CET"),
+    ):
+        (at,) = [at for at, row in enumerate(rows) if row.startswith(name)]
+        assert rows[at].endswith(f" {condition}")
+        assert rows[at + 1].strip() == until
+
+
+@pytest.mark.parametrize(
+    ("words", "onset"),
+    [([], "14 Nov 2023 23:13:20 CET"), (["--utc"], "14 Nov 2023 22:13:20 UTC")],
+)
+def test_what_is_followed_has_the_times_of_the_list(
+    kept: Kept, words: list[str], onset: str
+) -> None:
+    command = [sys.executable, "-m", "agent", "alarms", "--follow", *words]
+    with subprocess.Popen(
+        [*command, "--config", kept.config], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as following:
+        try:
+            assert following.stdout is not None
+            assert "NOT WATCHING" in following.stdout.readline()
+            kept.take(alarm(1, worst_at=ONSET, newest_at=ONSET))
+            assert f"since {onset}, still open; at its worst, {onset}" in (
+                following.stdout.readline()
+            )
+        finally:
+            following.kill()
 
 
 def test_the_second_shelving_in_a_row_is_counted(kept: Kept) -> None:
@@ -302,3 +379,22 @@ def test_ages_are_in_words_and_a_broken_time_is_none() -> None:
     moments = Moments(datetime(2026, 1, 1, tzinfo=UTC), True)
     assert (moments.brief("x"), moments.full(None), moments.age("x")) == ("-", "-", "-")
     assert moments.brief("2025-12-31T08:00:00.000Z") == "31 Dec 2025"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(("ack", "1", "--reason"), ("unack", "1", "--reason"), ("reset", "1", "--reason")),
+        *(("shelve", "1", "--reason"), ("unshelve", "1", "--reason"), ("note", "1")),
+        *(("out-of-service", "1", "--reason"), ("in-service", "1", "--reason")),
+        ("label", "1", "confirmed", "--reason"),
+    ],
+)
+def test_a_reason_that_is_too_long_is_refused_before_anything_is_asked(
+    kept: Kept, words: tuple[str, ...]
+) -> None:
+    refused = kept.call(*words, "x" * (REASON_CHARS_MAX + 1))
+    assert refused.exit_code == 2
+    assert "it has 501 characters; shorten it to at most 500" in refused.output
+    kept.take(alarm(1))
+    assert "no agent answers" in str(kept.call(*words, "x" * REASON_CHARS_MAX).exception)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from agent.collector.books import Collected
+from agent.commands.alarms.moments import Moments
 from agent.commands.follow import Followed
 from agent.commands.life import NOT_WATCHING, Life, life
 from agent.store.batch import Batch
@@ -108,7 +109,9 @@ def test_a_killed_agent_is_told_at_once_by_each_command(started: RealAgent) -> N
     for words in READING:
         ended = call(*words, "--config", config)
         assert ended.returncode == NOT_WATCHING, words
-        assert f"NOT WATCHING since {last_sign}: the agent was killed" in ended.stdout, words
+        since = Moments(datetime.now(UTC), utc=False).full(last_sign)
+        since = since if words[0] == "alarms" else last_sign  # as the other times of its list
+        assert f"NOT WATCHING since {since}: the agent was killed" in ended.stdout, words
     for code, agent in documents_of(config).values():
         assert code == NOT_WATCHING
         assert (agent["watching"], agent["last_sign"]) == (False, last_sign)
@@ -261,13 +264,22 @@ def test_a_cause_that_does_not_exist_names_those_that_do(tmp_path: Path) -> None
 
 
 def test_alarms_follow_prints_the_end_and_the_return_of_the_agent(started: RealAgent) -> None:
-    words = [sys.executable, "-m", "agent", "alarms", "--follow", "--config", str(started.config)]
+    words = [
+        sys.executable,
+        "-m",
+        "agent",
+        "alarms",
+        "--follow",
+        "--utc",
+        "--config",
+        str(started.config),
+    ]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     ) as following:
         assert following.stdout is not None
         started.kill()
-        assert "the agent was killed" in following.stdout.readline()
+        assert "UTC: the agent was killed" in following.stdout.readline()
         started.start()
         assert following.stdout.readline() == "an agent watches again\n"
         following.send_signal(signal.SIGINT)

@@ -19,19 +19,25 @@ class Rig:
         self.ran: list[str] = []
         self.answers: list[Answer] = []
         self.later: list[Later] = []
+        self.stored: list[Mapping[str, Any]] = []
         self.dispatcher = Dispatcher(
             {
                 "change": Verb(self._run),
                 "read": Verb(self._run, changes=False),
                 "refuse": Verb(self._refuse),
                 "begin": Verb(self._begin),
-                "acknowledge": Verb(self._run, frozenset({"alarm"}), shared=False),
+                "acknowledge": Verb(
+                    self._run, frozenset({"alarm"}), shared=False, stored=self._store
+                ),
             }
         )
 
     def _run(self, command: Command) -> Mapping[str, Any]:
         self.ran.append(f"{command.name} {command.asker.name}")
         return {"number": len(self.ran)}
+
+    def _store(self, command: Command, result: Mapping[str, Any]) -> None:
+        self.stored.append(result)
 
     def _refuse(self, command: Command) -> Mapping[str, Any]:
         raise Refused("configuration", "a.toml: wrong")
@@ -81,6 +87,16 @@ def test_a_commit_that_fails_is_the_answer(rig: Rig) -> None:
     assert refused.code == "configuration"  # as before: it changed nothing
     assert rig.dispatcher.refused() == {"not_stored": 1, "configuration": 1}
     assert rig.dispatcher.done() == {}
+
+
+def test_a_change_is_reported_once_it_is_on_the_disk_and_not_before(rig: Rig) -> None:
+    rig.run("acknowledge")
+    rig.dispatcher.committed("disk full")
+    assert rig.stored == []
+    rig.run("acknowledge")
+    assert rig.stored == []
+    rig.dispatcher.committed(None)
+    assert rig.stored == [{"number": 2}]
 
 
 def test_what_waits_together_is_done_once_and_answered_each(rig: Rig) -> None:

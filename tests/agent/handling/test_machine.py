@@ -15,7 +15,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.alarms.points import Handled, Points, Request, Stale
+from agent.alarms.handled import Handled
+from agent.alarms.points import Points, Request, Stale
 from agent.handling.machine import Impossible, Rules
 from agent.handling.priority import PRIORITIES, SEVERITIES, TABLE, priority
 from agent.handling.states import Consequence, Severity, Standing, State
@@ -318,6 +319,28 @@ def test_the_states_follow_each_other_as_the_standard_draws_them(
         STEPS[step](p)
     made, _ = p.drain()
     assert [one.after for one in made] == states.split()
+
+
+@pytest.mark.parametrize(
+    ("steps", "calls"),
+    [
+        ("raise, ack, clear", "raised"),
+        ("raise, raise again", "raised raised"),
+        ("raise, ack, worsen", "raised worsened"),
+        ("raise, ack, unack", "raised unacknowledged"),
+        ("raise, ack, clear, unack", "raised"),
+        ("raise, shelve, worsen, unshelve", "raised unshelved"),
+        ("raise, shelve, clear, time", "raised"),
+        ("raise, ack, out, raise again, in", "raised in_service"),
+        ("raise, lose", "raised"),
+    ],
+)
+def test_a_transition_says_whether_it_calls_somebody(steps: str, calls: str) -> None:
+    p = points()
+    for step in steps.split(", "):
+        STEPS[step](p)
+    made, _ = p.drain()
+    assert [one.what for one in made if one.announces] == calls.split()
 
 
 def test_a_stream_of_this_consequence_is_not_shelved() -> None:

@@ -93,6 +93,27 @@ def test_rows_of_a_time_whose_alarms_are_dropped_go_too(tmp_path: Path) -> None:
     store.close()
 
 
+def test_rows_live_as_long_as_their_alarm(tmp_path: Path) -> None:
+    store, points = opened(tmp_path, 10_000), raised(1.7e9)
+    points.take(closed(), 1.7e9 + 1)  # it waits for an acknowledgement, so it stays
+    for number in range(1, 1101):  # more than a search deletes
+        points.take(ALARM | {"stream": "fan", "number": number, "kind": "stuck"}, 1.7e9 + 2)
+    note(points, "looked at it", 1.7e9 + 3)
+    store.commit(batch(points, alarms=[closed()]), "synced")
+    later_s = 1.7e9 + 10 * 86_400
+    for _ in range(2):
+        store.records.drop_old(Retention(alarms_days_max=5), later_s)
+    with Reader(tmp_path) as reader:
+        book = reader.logbook_after(0, 10_000)
+        assert [row["what"] for _, row in book] == ["raised", "cleared", "noted"]
+    points.ask(Request("acknowledged", closed(), "maria", "terminal"), 1.7e9 + 4)
+    store.commit(batch(points), "synced")
+    store.records.drop_old(Retention(alarms_days_max=5), later_s)
+    with Reader(tmp_path) as reader:
+        assert (reader.alarms(10), reader.logbook_after(0, 10)) == ([], [])
+    store.close()
+
+
 def closed(number: int = 1, **more: Any) -> dict[str, Any]:
     over = {"number": number, "state": "closed", "closed": ALARM["opened"], "ended": "normal"}
     return ALARM | over | more

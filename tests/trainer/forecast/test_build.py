@@ -80,6 +80,35 @@ def test_a_forecaster_learns_and_the_same_seed_gives_the_same(config: Path) -> N
     assert error < 0.6 * last
 
 
+def walk(rows: int, seed: int) -> Float32:
+    """Two channels that wander: a long context of them has a far larger scale than a short one."""
+    random = np.random.default_rng(seed)
+    return np.cumsum(random.normal(0, 1, (rows, 2)), axis=0).astype(np.float32)
+
+
+def test_a_closed_form_has_quantiles_in_scales_of_its_own_context() -> None:
+    settings = ForecastTable.model_validate(
+        {
+            "context_steps": 16,
+            "horizon_steps": 4,
+            "maps": {"contexts_steps": [400], "penalties": [0.01]},
+            "network": {"patch_steps": 4},
+            "choice": {"network": False},
+            "parity": {"quantizations": ["dynamic-range-int8"]},
+        }
+    )
+    values, scales = walk(1700, 1), np.ones(2, np.float32)
+    parts = StepParts(values[:1200], 900, values[1200:])
+    found = build(settings, scales, parts, None, lambda line: None)
+    assert len(found.linear) == 16, "the map with the long context was not chosen"
+    cutter = Cutter(walk(3000, 2), scales, settings).shortened(16)
+    windows = cutter.cut(cutter.some(400))
+    quantiles = predict(found.shipped.network, windows.context)
+    low, high = (quantiles[:, :, settings.quantiles.index(level)] for level in (0.1, 0.9))
+    covered = np.mean((low <= windows.future) & (windows.future <= high))
+    assert abs(covered - 0.8) < 0.12
+
+
 def test_windows_that_are_all_broken_are_told(config: Path) -> None:
     settings, _ = read_config(config, None)
     settings = settings.model_copy(update={"horizon_steps": 8})
