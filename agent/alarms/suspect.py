@@ -75,8 +75,9 @@ class Relations:
         self.intervals += 1
         rate = 1.0 / min(self.intervals, FORGOTTEN)
         apart = means - self.mean
-        self.mean = self.mean + rate * apart
-        self.covariance = (1 - rate) * (self.covariance + rate * np.outer(apart, apart))
+        self.mean += rate * apart
+        self.covariance += (rate * apart)[:, None] * apart
+        self.covariance *= 1 - rate
 
     def find(self, means: Float64, off: Sequence[int]) -> Finding | None:
         """Return what the means, (C,), of an interval say; None: they do not suffice.

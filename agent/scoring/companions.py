@@ -42,13 +42,13 @@ class Companions(Part):
         if len(self._channels) > CHANNELS_MAX or summary["share_anomalous"] != 0.0:
             return
         means = self._means(summary)
-        if np.isfinite(means).all() and not self._troubled():
-            self._relations.learn(means)
+        if math.isfinite(sum(means)) and not self._troubled():
+            self._relations.learn(np.array(means))
 
-    def _means(self, summary: Mapping[str, Any]) -> Any:
-        """Return the mean of each channel that was measured all the time, (C,); NaN for others."""
-        rows = [summary["channels"][name] for name in self._channels]
-        return np.array([_mean(row) for row in rows])
+    def _means(self, summary: Mapping[str, Any]) -> list[float]:
+        """Return the mean of each channel that was measured all the time; NaN for the others."""
+        rows = summary["channels"]
+        return [_mean(rows[name]) for name in self._channels]
 
     def find(self, alarm: Mapping[str, Any]) -> Finding | None:
         """Return what the last interval says of an alarm; None: nothing, or it began before it."""
@@ -62,7 +62,7 @@ class Companions(Part):
     def _judged(self, newest: Mapping[str, Any], alarm: Mapping[str, Any]) -> Finding | None:
         known = self._channels
         off = [known.index(name) for name in _off(alarm) if name in known]
-        return self._relations.find(self._means(newest), off) if off else None
+        return self._relations.find(np.array(self._means(newest)), off) if off else None
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the relations with the memory, after a change."""
