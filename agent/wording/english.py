@@ -163,7 +163,6 @@ TEXTS: Final[Mapping[str, str]] = {
     "found.digest": "{detector}; bundle {bundle}, digest {digest}",
     "found.detector": "{detector}",
     # similar alarms
-    "similar.none": "none",
     "similar.nothing_said": "nobody wrote what it was",
     "similar.said": "{what} by {by}",
     "similar.said_why": "{what} by {by}: {why}",
@@ -282,4 +281,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "row.advisory": ", an advisory",
     "row.chattering": ", it chatters (raised {count} times)",
     "row.grouped": ", in a flood",
+    "kind.anomaly": "anomaly",
+    "kind.stuck": "stuck",
+    "kind.missing": "missing",
+    "kind.silent": "silent",
+    "kind.limit": "limit",
+    "kind.limit_passed": "limit passed",
 }

@@ -169,7 +169,6 @@ TEXTS: Final[Mapping[str, str]] = {
     "found.digest": "{detector}; Paket {bundle}, Prüfsumme {digest}",
     "found.detector": "{detector}",
     # similar alarms
-    "similar.none": "keine",
     "similar.nothing_said": "niemand schrieb, was es war",
     "similar.said": "{what}, von {by}",
     "similar.said_why": "{what}, von {by}: {why}",
@@ -288,4 +287,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "row.advisory": ", ein Hinweis",
     "row.chattering": ", flattert ({count}-mal ausgelöst)",
     "row.grouped": ", in einer Flut",
+    "kind.anomaly": "Abweichung",
+    "kind.stuck": "Stillstand eines Werts",
+    "kind.missing": "fehlende Werte",
+    "kind.silent": "Stille",
+    "kind.limit": "Grenze in Sicht",
+    "kind.limit_passed": "Grenze überschritten",
 }

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.wording.language import ENGLISH, Language
 from models.printable import printable
 
 SHOWN_MAX: Final = 100  # members of a group that the list names
@@ -28,14 +29,17 @@ def apart(alarms: Sequence[Alarm]) -> tuple[list[Alarm], list[list[Alarm]]]:
     return [one for one in alarms if id(one) not in inside], groups
 
 
-def kinds(members: Sequence[Alarm]) -> str:
+def kinds(members: Sequence[Alarm], told: Language = ENGLISH) -> str:
     """Return how many alarms there are of each kind, the most frequent first.
 
     >>> kinds([{"kind": "stuck"}, {"kind": "limit_passed"}, {"kind": "stuck"}])
     '2 stuck, 1 limit passed'
     """
-    counted = Counter(str(one["kind"]).replace("_", " ") for one in members)
-    return ", ".join(f"{count} {kind}" for kind, count in counted.most_common())
+    counted = Counter(str(one["kind"]) for one in members)
+    return ", ".join(
+        f"{count} {told.phrase(f'kind.{kind}', kind.replace('_', ' '))}"
+        for kind, count in counted.most_common()
+    )
 
 
 def command(members: Sequence[Alarm]) -> Iterator[str]:
@@ -51,11 +55,3 @@ def command(members: Sequence[Alarm]) -> Iterator[str]:
             lines.append(f"  {stream}#{seen}")
     yield from (f"{line} \\" for line in lines[:-1])
     yield lines[-1]
-
-
-def left_out(members: Sequence[Alarm]) -> str | None:
-    """Return a sentence about the members that the list does not name; None: it names all."""
-    more = len(members) - SHOWN_MAX
-    if more <= 0:
-        return None
-    return f"and {more} more, which the list names once these are acknowledged"

@@ -108,7 +108,7 @@ def _group(members: Sequence[Alarm], moments: Moments) -> Iterator[str]:
         yield printable(row[0])
         row[0] = ""
     yield _ROW.format(*map(cell, row)).rstrip()
-    most = {"kinds": grouped.kinds(members), "alarm": reference(first)}
+    most = {"kinds": grouped.kinds(members, told), "alarm": reference(first)}
     yield from wrapped(told.text(Message("flood.kinds", most)))
     yield from wrapped(first_sentence(first, told, moments.now.timestamp()))
     yield from wrapped(told.text(Message("terminal.to_do", {"action": to_do(first, told)})))

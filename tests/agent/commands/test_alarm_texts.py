@@ -270,3 +270,22 @@ def test_a_forecast_has_its_time_in_the_first_line(kept: Kept) -> None:
     shown = said(kept, "show", "1", "--language", "de")
     assert "pump: flow fällt jeden Moment unter 60,5 m3/h (kritische Grenze), seit" in shown
     assert "wie sicher eine Vorhersage; Wahrscheinlichkeit 93 %" in shown
+
+
+def test_a_flood_is_grouped_in_german(kept: Kept) -> None:
+    members = [
+        alarm(n, kind="stuck", channels=[{"channel": f"c{n}"} | CHANNEL]) for n in range(1, 25)
+    ]
+    kept.take(*members)
+    document = json.loads(kept.call("--json").output)["alarms"]
+    grouped = [one for one in document if one["handling"]["grouped"]]
+    assert grouped, "24 alarms at once are no flood"
+    order = [
+        f"pump: {len(grouped)} Alarme",
+        f"{len(grouped)} aktiv, in einer Flut",
+        f"{len(grouped)} Stillstand eines Werts. Am dringendsten ist pump#",
+        "pump: Wert von c",
+        "Zu tun:",
+        "fieldwatch-agent alarms ack",
+    ]
+    assert_in_order(said(kept, "--language", "de"), order)
