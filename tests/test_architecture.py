@@ -49,7 +49,17 @@ ROOMS: dict[str, set[str]] = {
     "health": {"alarms"},
     # neither store nor uplink
     "inputs": {"backoff", "config", "guard", "journal", "mqtt", "parsing"},
-    "scoring": {"alarms", "clock", "config", "health", "inputs", "journal", "parsing", "store"},
+    "scoring": {
+        "alarms",
+        "clock",
+        "config",
+        "health",
+        "inputs",
+        "journal",
+        "parsing",
+        "store",
+        "wording",
+    },
     # parts of the loop: of a commit, who is told; what a wrong clock timed
     "commits": {"alarms", "clock", "health", "inputs", "scoring", "store", "uplink"},
     "corrections": {"clock", "store"},

@@ -8,49 +8,40 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agent.alarms.context import Context
+from agent.wording import advice
+from agent.wording.language import ENGLISH, Language
+from agent.wording.message import Message
+from agent.wording.sentence import sentence
 from models.shown import NO_VALUE, short, shown
 from models.times import iso_time
 
 if TYPE_CHECKING:
     from models.messages import Event, LimitForecast, LimitPassed
 
-ACTIONS = {
-    "anomaly": "look at the machine: the channels named moved as they did not in normal operation",
-    "stuck": "check the sensor: its value does not change any more",
-    "missing": "check the sensor and its cable: it gives no usable value",
-    "silent": "check the device, its cable and power: nothing comes from it",
-}
 # words by the side of a limit: direction of a forecast, its future, position of a passed value, and
 # its worst value; a stored alarm from other software may have any side
-_RISES = {"high": "rises", "low": "falls"}
 _RISE = {"high": "rise above", "low": "fall below"}
 _ABOVE = {"high": "above", "low": "below"}
 _HIGHEST = {"high": "highest", "low": "lowest"}
-
-
-def advice(event: Event) -> str:
-    """Return the default advice about an event, by its kind or its limit."""
-    limit = event.limit
-    if limit is None:
-        return ACTIONS[event.kind]
-    channel = event.channels[0].channel
-    if event.kind == "limit":
-        return f"find out why {channel} {_RISES[limit.side]}, and act before it passes the limit"
-    if limit.level == "warning":
-        return (
-            f"find out why {channel} is so {limit.side}, and plan the work that the machine needs"
-        )
-    return (
-        f"act now: {channel} is dangerously {limit.side}; bring it back, or the machine into a safe"
-        " state"
-    )
 
 
 class Reason(NamedTuple):
     """The cause of an alarm, and the advice for it."""
 
     cause: str | None  # of silent and gap: agent, link, device, times, unusable
-    action: str  # what to do
+    action: str  # what to do, in English or in the words of the configuration
+    advice: Message | None = None  # the same for any language; None: in the plant's own words
+
+    def document(self) -> dict[str, Any]:
+        """Return the reason as the keys of an alarm."""
+        told = self.advice and self.advice.document()
+        return {"cause": self.cause, "action": self.action, "advice": told}
+
+
+def reason(cause: str | None, told: Message) -> Reason:
+    """Return a reason with an advice in our words."""
+    return Reason(cause, ENGLISH.text(told), told)
 
 
 class Newest(NamedTuple):
@@ -60,13 +51,14 @@ class Newest(NamedTuple):
     values: Mapping[str, float | None]  # of each channel, in its unit; None: no value
 
 
+_OF_THE_MACHINE: Final = ("anomaly", "limit", "limit_passed")  # kinds with an operating point
 ACCEPTED: Final = "accepted"  # a way to end: the values are accepted as the new normal
-SILENT: Final = Reason("device", ACTIONS["silent"])
+SILENT: Final = reason("device", Message("advice.silent"))
 
 
 def link_lost(lost: str) -> Reason:
     """Return the reason for a silence; ``lost`` names the input without a link, and the cause."""
-    return Reason("link", f"check what the input reads from: {lost}")
+    return reason("link", Message("advice.link", {"lost": lost}))
 
 
 def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> Reason:
@@ -76,11 +68,7 @@ def nothing_usable(counts: Mapping[str, int], seconds: float, last: str) -> Reas
     """
     a_minute = 60 / max(seconds, 60.0)
     said = ", ".join(f"{max(1, round(n * a_minute))} {cause}" for cause, n in counts.items())
-    return Reason(
-        "unusable",
-        "check the format of the input and the device's settings: nothing usable comes,"
-        f" {said} a minute, last: {last}",
-    )
+    return reason("unusable", Message("advice.unusable", {"rejects": said, "last": last}))
 
 
 def alarm_document(
@@ -90,15 +78,19 @@ def alarm_document(
     quality: Mapping[str, str],
     reason: Reason | None = None,
     newest: Newest | None = None,
+    context: Context = Context(),  # noqa: B008 - it does not change
 ) -> dict[str, Any]:
     """Return the alarm as JSON data, for the store and for central ops.
 
     ``quality``: of the channels that were not measured in the sample that opened the event;
     ``reason``: of a ``silent`` or a ``gap``, or if the configuration gives advice;
-    ``newest``: the stream's newest known sample.
+    ``newest``: the stream's newest known sample; of an event that opens, that of the opening;
+    ``context``: of the stream.
     """
-    return {
+    channel = event.channels[0].channel if event.channels else None
+    alarm = {
         "stream": stream,
+        "title": context.named(stream),
         "number": event.number,
         "kind": event.kind,
         "state": event.state,
@@ -111,11 +103,12 @@ def alarm_document(
         "score": short(event.score),
         "probability": short(event.probability),
         "severity": event.severity,
-        "cause": reason and reason.cause,
-        "action": reason.action if reason else advice(event),
+        "rarity": context.rarity(event.probability),
+        **_advised(event, reason).document(),
         "channels": [
             {
                 "channel": channel.channel,
+                "title": context.channel(channel.channel),
                 "unit": units[channel.channel],
                 "score": short(channel.score),
                 "observed": short(channel.observed),
@@ -127,7 +120,24 @@ def alarm_document(
         ],
         "quality": dict(quality),
         "limit": event.limit and limit_document(event.limit),
+        "operating": newest and context.operating(event, units, newest.values)
+        if event.kind in _OF_THE_MACHINE
+        else None,
+        "suspect": None,
+        "outlook": None,
+        "help": context.help(event.kind, channel),
+        "found_by": {
+            "detector": event.detector,
+            "bundle": context.bundle,
+            "digest": context.digest,
+        },
     }
+    return alarm | {"text": sentence(alarm).document()}
+
+
+def _advised(event: Event, given: Reason | None) -> Reason:
+    """Return the reason of an alarm; without a given one, the default advice for the event."""
+    return reason(None, advice.default_advice(event)) if given is None else given
 
 
 def limit_document(limit: LimitForecast | LimitPassed) -> dict[str, Any]:
@@ -226,23 +236,12 @@ def describe(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
         + (f": {channels}" if channels else "")
         + _newest(alarm, time)
         + _not_measured(alarm)
-        + f". To do: {to_do(alarm, time)}"
+        + f". To do: {advice.to_do(alarm, Language(time=time), _plain)}"
     )
 
 
-def to_do(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
-    """Return the advice for now: while the off-delay of a limit runs, it is to wait.
-
-    ``time`` writes a time for the reader; by default it stays as in the document.
-    """
-    limit = alarm.get("limit") or {}
-    if alarm["closed"] or limit.get("back_since") is None:
-        return str(alarm["action"])
-    channel, delay = alarm["channels"][0]["channel"], span(limit["off_delay_s"])
-    return (
-        f"wait: {channel} is back since {time(limit['back_since'])}, and the alarm closes once it"
-        f" has been back for {delay}. If it does not stay back: {alarm['action']}"
-    )
+def _plain(channel: Mapping[str, Any]) -> str:
+    return str(channel["channel"])
 
 
 def not_stored(unstored: Mapping[str, Any], time: Callable[[str], str] = str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from agent.alarms.context import Context
 from agent.alarms.document import (
     ACCEPTED,
     SILENT,
@@ -27,6 +28,7 @@ from agent.alarms.document import (
     with_newest,
     without_newest,
 )
+from agent.wording.sentence import sentence
 from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
@@ -50,6 +52,10 @@ CAUSES: Final[Mapping[Cause, str]] = {  # of a closing, as text for the log
     "limit_removed": "its limit is no longer set",
     "stream_removed": "the stream is no longer watched",
 }
+
+
+# of an alarm, what its event does not say again
+_LASTING: Final = ("cause", "action", "advice", "operating", "suspect", "outlook")
 
 
 class Change(NamedTuple):
@@ -98,11 +104,15 @@ class Alarms:
     Args:
         stream: Name of the stream.
         units: Unit of each channel, by the channel's name.
+        context: What the alarms have in common.
 
     """
 
-    def __init__(self, stream: str, units: Mapping[str, str]) -> None:
+    def __init__(
+        self, stream: str, units: Mapping[str, str], context: Context | None = None
+    ) -> None:
         self._stream, self._units = stream, units
+        self.context = context or Context()
         self._open: dict[int, dict[str, Any]] = {}  # by number, as last reported or stored
         self._stored: list[dict[str, Any]] = []
         self._over: set[int] = set()  # closed by ``close``; their events no longer matter
@@ -159,12 +169,11 @@ class Alarms:
         ``reason`` and ``newest``: see ``alarm_document``. A closing repeats its opening's data.
         """
         if event.kind == GAP:
-            alarm = alarm_document(self._stream, event, self._units, quality, reason, newest)
-            return Change(alarm, event.time, "normal")
+            return Change(self._new(event, quality, reason, newest), event.time, "normal")
         if event.closed is None:
             if event.kind == "silent":
                 reason = reason or SILENT
-            alarm = alarm_document(self._stream, event, self._units, quality, reason, newest)
+            alarm = self._new(event, quality, reason, newest)
             self._open[event.number] = alarm
             return Change(alarm, event.time)
         if event.number in self._over:
@@ -179,7 +188,12 @@ class Alarms:
         """Write the reason into an open ``silent`` alarm that has another one."""
         for number, alarm in self._open.items():
             if alarm["kind"] == "silent" and alarm.get("cause") != reason.cause:
-                self._open[number] = alarm | reason._asdict()
+                known = alarm | reason.document()
+                self._open[number] = known | {"text": sentence(known).document()}
+
+    def remark(self, number: int, **found: Any) -> None:
+        """Add findings to an open alarm: values of ``suspect`` or ``outlook``."""
+        self._open[number] = self._open[number] | found
 
     def update(self, events: Iterable[Event], newest: Newest | None = None) -> list[dict[str, Any]]:
         """Update the open alarms from their events; return those that must be stored.
@@ -229,8 +243,21 @@ class Alarms:
         """Return the alarm of an event that was already open."""
         known = self._open.get(event.number, {})
         # older versions stored neither quality nor cause
-        quality = known.get("quality", {})
-        told = alarm_document(self._stream, event, self._units, quality, newest=newest)
+        told = self._new(event, known.get("quality", {}), None, newest)
         if newest is None and known:
             told = with_newest(told, known)
-        return told | {key: known[key] for key in ("cause", "action") if key in known}
+        if known and "advice" not in known:  # of an older version, or in the plant's own words
+            told["advice"] = None
+        told |= {key: known[key] for key in _LASTING if key in known}
+        return told | {"text": sentence(told).document()}
+
+    def _new(
+        self,
+        event: Event,
+        quality: Mapping[str, str],
+        reason: Reason | None,
+        newest: Newest | None,
+    ) -> dict[str, Any]:
+        return alarm_document(
+            self._stream, event, self._units, quality, reason, newest, self.context
+        )

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent.alarms.context import check_names
 from agent.alarms.handled import check_suppressions
 from agent.alarms.limit import check_limits, never_back, unreachable
 from agent.bundles.load import Loader, baseline
@@ -210,6 +211,7 @@ def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector
     """Raise ConfigError if the limits or the substitute baseline do not fit."""
     assert detector is not None
     check_limits(stream.name, stream.limits, detector.manifest.channels)
+    check_names(stream, detector.manifest.channel_names)
     if stream.bundle is not None and stream.baseline is not None:
         try:
             check_fit(config, stream, baseline(stream.baseline), limits=False)

@@ -28,6 +28,7 @@ from agent.config.streams import (
     StreamAlarmsTable,
     repeated,
 )
+from agent.config.words import HELPS_MAX, HelpTable, LanguageTable, ShiftTable, Title
 from agent.handling.states import Consequence
 from models.errors import ConfigError
 from models.keys import read_keyring
@@ -311,6 +312,26 @@ class StreamTable(Table):
     alarms: StreamAlarmsTable = Field(
         StreamAlarmsTable(), description="How people handle the alarms of this stream"
     )
+    title: Title | None = Field(
+        None, description="Name of the machine in the texts of alarms; absent: the stream's name"
+    )
+    titles: dict[str, Title] = Field(
+        default_factory=dict,
+        description="Names of channels in the texts of alarms; absent: the channel's name in words",
+    )
+    operating_point: list[str] = Field(
+        default_factory=list,
+        description="Channels that set the machine's operating point, the most important first;"
+        " absent: the bundle's channels that are not scored",
+    )
+    shift: ShiftTable | None = Field(
+        None, description="Shifts of this stream's staff; absent: those of the table shift"
+    )
+    help: list[HelpTable] = Field(
+        default_factory=list,
+        max_length=HELPS_MAX,
+        description="The plant's own help for the alarms of this stream",
+    )
 
     @model_validator(mode="after")
     def _scored_by_one(self) -> StreamTable:
@@ -318,6 +339,8 @@ class StreamTable(Table):
             raise ValueError("a stream needs a bundle or a table baseline")
         for name in repeated(limit.channel for limit in self.limits):
             raise ValueError(f"limits: channel {name!r} occurs twice")
+        for place in repeated(f"kind {one.kind}, channel {one.channel}" for one in self.help):
+            raise ValueError(f"help: {place} occurs twice")
         return self
 
 
@@ -330,6 +353,8 @@ class AgentConfig(Table):
     summary: SummaryTable = Field(SummaryTable(), description="Summaries to central ops")
     health: HealthTable = Field(HealthTable(), description="Health messages to central ops")
     alarms: AlarmsTable = Field(AlarmsTable(), description="How people handle alarms")
+    language: LanguageTable = Field(LanguageTable(), description="The language of alarms")
+    shift: ShiftTable = Field(ShiftTable(), description="When the shifts begin")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
     log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
@@ -406,7 +431,10 @@ class AgentConfig(Table):
         return self
 
     def named(self) -> AgentConfig:
-        """Return it with a client id for each MQTT input: no other gateway or uplink has it."""
+        """Return it with what its tables take from others.
+
+        Each MQTT input has a client id that no other gateway or uplink has. Each stream has shifts.
+        """
         # no name has a colon, and no id of an uplink begins like this
         begin = f"fieldwatch:{self.gateway.site}:{self.gateway.name}"
         inputs = [
@@ -415,7 +443,11 @@ class AgentConfig(Table):
             else one
             for one in self.inputs
         ]
-        return self.model_copy(update={"inputs": inputs})
+        streams = [
+            one if one.shift is not None else one.model_copy(update={"shift": self.shift})
+            for one in self.streams
+        ]
+        return self.model_copy(update={"inputs": inputs, "streams": streams})
 
     @property
     def control_socket(self) -> Path | None:

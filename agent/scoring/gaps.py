@@ -18,37 +18,23 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from agent.alarms.document import Reason
+from agent.alarms.document import Reason, reason
 from agent.scoring.part import Moment, Part, Teller
 from agent.store.batch import Batch
+from agent.wording.message import Message
 from models.events import SENSOR_DETECTOR
 from models.manifest import Sampling
 from models.messages import GOOD, Bool, Event, Float32, Float64, Samples
 
-AGENT_AWAY: Final = Reason(
-    "agent",
-    "nothing: the agent did not run, because of a restart or because the gateway was off",
-)
-STOOD_STILL: Final = Reason(
-    "agent",
-    "nothing now; if it happens again, see journalctl -u fieldwatch-agent: the agent stood still,"
-    " because something stopped it or the gateway was too busy",
-)
-DEVICE_AWAY: Final = Reason(
-    "device", "nothing now; if it happens again, check the device, its cable and power"
-)
-TIMES: Final = Reason(
-    "times",
-    "nothing now: readings kept coming, but none has a time in between. The device lost them, or"
-    " its clock was set",
-)
+AGENT_AWAY: Final = reason("agent", Message("advice.gap_agent"))
+STOOD_STILL: Final = reason("agent", Message("advice.gap_still"))
+DEVICE_AWAY: Final = reason("device", Message("advice.gap_device"))
+TIMES: Final = reason("times", Message("advice.gap_times"))
 
 
 def link_away(lost: str) -> Reason:
     """Return the reason of a gap; ``lost`` names the input without a link, and the cause."""
-    return Reason(
-        "link", f"nothing now; if it happens again, check what the input reads from: {lost}"
-    )
+    return reason("link", Message("advice.gap_link", {"lost": lost}))
 
 
 class Pause(NamedTuple):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from agent.alarms.context import check_names, context_of
 from agent.alarms.document import Reason
 from agent.alarms.lifecycle import Cause
 from agent.alarms.limit import check_limits
@@ -75,7 +76,8 @@ class Stream:
         self.detector = detector
         self._memory, self._number = memory, number
         self._aligners = aligners
-        self.teller = teller = StreamTeller(settings.name, detector, memory, number, clock)
+        context = context_of(settings, manifest, detector.digest)
+        self.teller = teller = StreamTeller(settings.name, detector, memory, number, clock, context)
         self.counters = teller.counters
         self.last_score: float | None = None
         self._quality: Uint8 | None = None  # worst quality per channel since the last commit
@@ -228,10 +230,12 @@ class Stream:
         """
         if not self._replaces_bundle:
             check_limits(settings.name, settings.limits, self.manifest.channels)
+            check_names(settings, self.manifest.channel_names)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Continue with settings that passed ``check``."""
         self.silent_after_s = settings.silent_after_s
+        self.teller.alarms.context = context_of(settings, self.manifest, self.detector.digest)
         for part in self._parts:
             part.reconfigure(settings, summary_interval_s, batch)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from agent.alarms.context import Context
 from agent.alarms.document import Newest, Reason
 from agent.alarms.lifecycle import Alarms, Cause, Change
 from agent.alarms.measured import DETECTOR as MEASURED
@@ -37,16 +38,24 @@ class StreamTeller:
         memory: Memory of the detector's streams.
         number: Number of the stream in the memory.
         clock: Clock of the gateway.
+        context: What the stream's alarms have in common.
 
     """
 
     def __init__(
-        self, name: str, detector: Detector, memory: Memory, number: int, clock: Clock
+        self,
+        name: str,
+        detector: Detector,
+        memory: Memory,
+        number: int,
+        clock: Clock,
+        context: Context | None = None,
     ) -> None:
         self._name, self._clock = name, clock
         self._detector, self._memory, self._number = detector, memory, number
         channels = detector.manifest.channels
-        self.alarms = Alarms(name, {channel.name: channel.unit for channel in channels})
+        units = {channel.name: channel.unit for channel in channels}
+        self.alarms = Alarms(name, units, context)
         self.timed_by_arrival = False  # whether all inputs of the stream lack their own times
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds

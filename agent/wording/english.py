@@ -61,4 +61,47 @@ TEXTS: Final[Mapping[str, str]] = {
     "level.warning": "warning limit",
     "level.critical": "critical limit",
     "other": "{machine}: {kind}",
+    # what to do
+    "advice.anomaly": (
+        "look at the machine: the channels named moved as they did not in normal operation"
+    ),
+    "advice.stuck": "check the sensor: its value does not change any more",
+    "advice.missing": "check the sensor and its cable: it gives no usable value",
+    "advice.silent": "check the device, its cable and power: nothing comes from it",
+    "advice.link": "check what the input reads from: {lost}",
+    "advice.unusable": (
+        "check the format of the input and the device's settings: nothing usable comes, {rejects} a"
+        " minute, last: {last}"
+    ),
+    "advice.limit_high": "find out why {channel} rises, and act before it passes the limit",
+    "advice.limit_low": "find out why {channel} falls, and act before it passes the limit",
+    "advice.warning_high": (
+        "find out why {channel} is so high, and plan the work that the machine needs"
+    ),
+    "advice.warning_low": (
+        "find out why {channel} is so low, and plan the work that the machine needs"
+    ),
+    "advice.critical_high": (
+        "act now: {channel} is dangerously high; bring it back, or the machine into a safe state"
+    ),
+    "advice.critical_low": (
+        "act now: {channel} is dangerously low; bring it back, or the machine into a safe state"
+    ),
+    "advice.wait": (
+        "wait: {channel} is back since {back_at}, and the alarm closes once it has been back for"
+        " {delay_s}. If it does not stay back: {action}"
+    ),
+    "advice.gap_agent": (
+        "nothing: the agent did not run, because of a restart or because the gateway was off"
+    ),
+    "advice.gap_still": (
+        "nothing now; if it happens again, see journalctl -u fieldwatch-agent: the agent stood"
+        " still, because something stopped it or the gateway was too busy"
+    ),
+    "advice.gap_device": "nothing now; if it happens again, check the device, its cable and power",
+    "advice.gap_link": "nothing now; if it happens again, check what the input reads from: {lost}",
+    "advice.gap_times": (
+        "nothing now: readings kept coming, but none has a time in between. The device lost them,"
+        " or its clock was set"
+    ),
 }

@@ -57,4 +57,57 @@ TEXTS: Final[Mapping[str, str]] = {
     "level.warning": "Warngrenze",
     "level.critical": "kritische Grenze",
     "other": "{machine}: {kind}",
+    # what to do
+    "advice.anomaly": (
+        "Maschine ansehen: die genannten Kanäle verhielten sich anders als im Normalbetrieb"
+    ),
+    "advice.stuck": "Sensor prüfen: sein Wert ändert sich nicht mehr",
+    "advice.missing": "Sensor und Kabel prüfen: kein brauchbarer Wert",
+    "advice.silent": "Gerät, Kabel und Stromversorgung prüfen: vom Gerät kommt nichts",
+    "advice.link": "prüfen, woraus der Eingang liest: {lost}",
+    "advice.unusable": (
+        "Format des Eingangs und Einstellungen des Geräts prüfen: nichts Brauchbares kommt,"
+        " {rejects} pro Minute, zuletzt: {last}"
+    ),
+    "advice.limit_high": (
+        "herausfinden, warum {channel} steigt, und handeln, bevor die Grenze erreicht ist"
+    ),
+    "advice.limit_low": (
+        "herausfinden, warum {channel} fällt, und handeln, bevor die Grenze erreicht ist"
+    ),
+    "advice.warning_high": (
+        "herausfinden, warum {channel} so hoch ist, und die nötige Arbeit an der Maschine planen"
+    ),
+    "advice.warning_low": (
+        "herausfinden, warum {channel} so niedrig ist, und die nötige Arbeit an der Maschine planen"
+    ),
+    "advice.critical_high": (
+        "sofort handeln: {channel} ist gefährlich hoch; Wert zurückholen, oder Maschine in einen"
+        " sicheren Zustand bringen"
+    ),
+    "advice.critical_low": (
+        "sofort handeln: {channel} ist gefährlich niedrig; Wert zurückholen, oder Maschine in einen"
+        " sicheren Zustand bringen"
+    ),
+    "advice.wait": (
+        "warten: {channel} ist seit {back_at} zurück; der Alarm endet, sobald das seit {delay_s} so"
+        " ist. Falls nicht: {action}"
+    ),
+    "advice.gap_agent": (
+        "nichts: der Agent lief nicht, wegen eines Neustarts oder weil das Gateway aus war"
+    ),
+    "advice.gap_still": (
+        "jetzt nichts; falls es wieder geschieht, siehe journalctl -u fieldwatch-agent: der Agent"
+        " stand still, weil ihn etwas anhielt oder das Gateway überlastet war"
+    ),
+    "advice.gap_device": (
+        "jetzt nichts; falls es wieder geschieht, Gerät, Kabel und Stromversorgung prüfen"
+    ),
+    "advice.gap_link": (
+        "jetzt nichts; falls es wieder geschieht, prüfen, woraus der Eingang liest: {lost}"
+    ),
+    "advice.gap_times": (
+        "jetzt nichts: Werte kamen weiter, aber keiner mit einer Zeit dazwischen. Das Gerät verlor"
+        " sie, oder seine Uhr wurde gestellt"
+    ),
 }

@@ -15,7 +15,7 @@ _STEPS: Final = (  # unit, its size, and from how many units on it is used; seco
     ("years", 31_557_600.0, 2.0),
     ("days", 86_400.0, 2.0),
     ("hours", 3600.0, 2.0),
-    ("minutes", 60.0, 1.0),
+    ("minutes", 60.0, 2.0),
 )
 
 
@@ -39,7 +39,7 @@ class Language:
         wrong = {key for key, _ in problems(own)}
         self.name = name
         self._time = time
-        self._texts = {
+        self._texts: dict[str, str] = {
             **english.TEXTS,
             **BUILT_IN.get(name, {}),
             **{key: text for key, text in own.items() if key not in wrong},

@@ -101,12 +101,7 @@ def _anomaly(alarm: Alarm) -> Message:
         return Message("anomaly.plain", machine)
     worst = alarm["channels"][0]
     observed, expected = worst["observed"], worst["expected"]
-    known = machine | {
-        "channel": title_of(worst),
-        "observed": observed,
-        "expected": expected,
-        "unit": worst["unit"],
-    }
+    known = machine | {"channel": title_of(worst)}
     if observed is None or expected is None or observed == expected:
         return Message("anomaly.unusual", known)
     side = "lower" if observed < expected else "higher"
@@ -119,9 +114,9 @@ def _anomaly(alarm: Alarm) -> Message:
 
 
 def _operating_channel(alarm: Alarm) -> Mapping[str, Any] | None:
-    """Return the first channel of the operating point; None: it is not known."""
+    """Return the first channel that sets the operating point; None: none is known."""
     operating = alarm.get("operating")
-    return operating["channels"][0] if operating and operating["channels"] else None
+    return operating["channels"][0] if operating and operating["named"] else None
 
 
 def _sensor(alarm: Alarm, kind: str) -> Message:

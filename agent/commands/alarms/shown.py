@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.alarms.document import observed, to_do
+from agent.alarms.document import observed
 from agent.commands.alarms.listed import Alarm, priority_of
 from agent.commands.alarms.moments import Moments, lasting
 from agent.commands.alarms.table import CHANNELS_MAX, reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
+from agent.wording.advice import to_do
+from agent.wording.language import Language
 from models.cells import cell
 from models.errors import ConfigError, StoreError
 from models.printable import printable
@@ -33,7 +35,7 @@ _NEXT: Final[Mapping[str, str]] = {
 def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
     """Yield the lines of the alarm; ``blocks``: whether the terminal has block characters."""
     yield from wrapped(f"{reference(alarm)}: {_sentence(alarm, moments)}", "")
-    yield from wrapped(f"To do: {to_do(alarm, moments.full)}", "")
+    yield from wrapped(f"To do: {to_do(alarm, Language('en', time=moments.full))}", "")
     yield ""
     yield from _facts(alarm, moments)
     yield from _channels(alarm)

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
-from agent.alarms.document import observed, to_do
+from agent.alarms.document import observed
 from agent.commands.alarms import grouped
 from agent.commands.alarms.listed import Section, priority_of, section
 from agent.commands.alarms.moments import Moments, lasting
+from agent.wording.advice import to_do
+from agent.wording.language import Language
 from models.cells import cell, columns, wrap
 from models.printable import printable
 
@@ -73,7 +75,7 @@ def _alarm(alarm: Alarm, moments: Moments, which: Section) -> Iterator[str]:
     if (put_aside := shelving(alarm["handling"], moments)) is not None:
         yield from wrapped(f"Shelved {put_aside}")
     if which != "over":
-        yield from wrapped(f"To do: {to_do(alarm, moments.full)}")
+        yield from wrapped(f"To do: {to_do(alarm, Language('en', time=moments.full))}")
     kind = alarm["kind"].replace("_", " ")
     found = observed(alarm, CHANNELS_MAX)
     yield from wrapped(f"{kind}: {found}" if found else kind)
@@ -94,7 +96,7 @@ def _group(members: Sequence[Alarm], moments: Moments) -> Iterator[str]:
     yield _ROW.format(*map(printable, row)).rstrip()
     yield from wrapped(f"{grouped.kinds(members)}. The most urgent is {reference(first)}:")
     yield from wrapped(f"{first['kind'].replace('_', ' ')}: {observed(first, CHANNELS_MAX)}")
-    yield from wrapped(f"To do: {to_do(first, moments.full)}")
+    yield from wrapped(f"To do: {to_do(first, Language('en', time=moments.full))}")
     yield from grouped.command(named)
     if (more := grouped.left_out(members)) is not None:
         yield from wrapped(more)

@@ -117,7 +117,7 @@ def test_a_silence_says_if_something_comes_that_cannot_be_used() -> None:
     fleet.stream.open_silence(2.0, fleet.batch, why)
     fleet.take(rows(1), 60)
     said = [(a["cause"], a["action"]) for a in fleet.flush().alarms if a["kind"] == "silent"]
-    assert said == [why, why]
+    assert said == [why[:2]] * 2
 
 
 def test_a_silence_that_an_older_sample_ends_does_not_end_before_it_began() -> None:

@@ -64,7 +64,7 @@ def test_a_message_of_another_version_is_written_as_far_as_possible() -> None:
 def test_values_are_written_by_the_end_of_their_name() -> None:
     moment = Language("en", time=lambda text: f"<{text}>")
     said = {
-        ("a_s", 90): "2 min",
+        ("a_s", 150): "2 min",
         ("a_at", "2026"): "<2026>",
         ("a_share", 0.9999): "over 99 %",
         ("b_share", 0.0001): "under 1 %",
@@ -81,7 +81,7 @@ def test_values_are_written_by_the_end_of_their_name() -> None:
     [
         (-3, "0 s", "0 s"),
         (59.4, "59 s", "59 s"),
-        (60, "1 min", "1 min"),
+        (119, "119 s", "119 s"),
         (7199, "120 min", "120 min"),
         (7200, "2 h", "2 h"),
         (12_600, "3.5 h", "3,5 h"),

@@ -53,12 +53,17 @@ SAID = [
         "discharge pressure niedriger als erwartet",
     ),
     (
-        alarm(operating={"channels": [channel("speed")], "covered": None}),
+        alarm(operating={"channels": [channel("speed")], "named": True}),
         "flow lower than expected for its speed",
         "flow niedriger als erwartet, gemessen an speed",
     ),
     (
-        alarm(operating={"channels": [channel("flow")], "covered": None}),
+        alarm(operating={"channels": [channel("flow")], "named": True}),
+        "flow lower than expected",
+        "flow niedriger als erwartet",
+    ),
+    (
+        alarm(operating={"channels": [channel("speed")], "named": False}),
         "flow lower than expected",
         "flow niedriger als erwartet",
     ),
