@@ -120,6 +120,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
+def check_levels(name: str, levels: Sequence[float]) -> None:
+    """Raise ValueError unless levels of quantiles rise, symmetric about 0.5, which is in them."""
+    if any(a >= b for a, b in itertools.pairwise(levels)):
+        raise ValueError(f"{name} do not rise")
+    mirrored = [1 - level for level in reversed(levels)]
+    if any(abs(a - b) > 1e-9 for a, b in zip(levels, mirrored, strict=True)):
+        raise ValueError(f"{name} are not symmetric about 0.5")
+    if len(levels) % 2 == 0:
+        raise ValueError(f"{name} lack 0.5")
+
+
 class Feature(_Part):
     """How a channel is computed from a source.
 
@@ -464,13 +475,7 @@ class ForecastPart(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastPart:
-        if any(a >= b for a, b in itertools.pairwise(self.quantiles)):
-            raise ValueError("quantiles do not rise")
-        mirrored = [1 - quantile for quantile in reversed(self.quantiles)]
-        if any(abs(a - b) > 1e-9 for a, b in zip(self.quantiles, mirrored, strict=True)):
-            raise ValueError("quantiles are not symmetric about 0.5")
-        if len(self.quantiles) % 2 == 0:
-            raise ValueError("quantiles lack 0.5")
+        check_levels("quantiles", self.quantiles)
         if self.intervals.leads_steps[-1] != self.horizon_steps:
             raise ValueError("intervals.leads_steps do not end at horizon_steps")
         return self
@@ -479,6 +484,53 @@ class ForecastPart(_Part):
     def slots(self) -> int:
         """The most forecasts at one time whose steps have not all come."""
         return -(-self.horizon_steps // self.stride_steps)
+
+
+class RemainingPart(_Part):
+    """The map from smoothed values to the remaining life; see ``models.remaining``."""
+
+    channel: str = Field(
+        "remaining_life", pattern=CHANNEL, description="Its name in limits, alarms and messages"
+    )
+    unit: str = Field(max_length=16, description="Of the life, e.g. h")
+    unit_samples: Positive = Field(description="Samples in one unit of life")
+    cap: Positive = Field(description="Longest life that is predicted, in unit")
+    spans_samples: list[Span] = Field(
+        min_length=1, max_length=SPANS_MAX, description="Spans of the smoothed values"
+    )
+    by_age: bool = Field(description="Whether the age of the machine is an input, too")
+    mean: list[Finite] = Field(description="Per input: by span and scored channel, then the age")
+    scale: list[NotNegative] = Field(description="Per input; 0: the input is not used")
+    weights: list[Finite] = Field(
+        description="Per input, then per square of an input, then the constant; in unit"
+    )
+    stride_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="Samples from one prediction to the next"
+    )
+    levels: list[Share] = Field(
+        min_length=3, max_length=31, description="Quantiles, rising, symmetric about 0.5"
+    )
+    offsets: list[list[Finite]] = Field(
+        min_length=1,
+        max_length=100,
+        description="From the prediction to each quantile, in unit, per equal part of 0 to cap",
+    )
+
+    @property
+    def inputs(self) -> int:
+        """``F``, the number of inputs."""
+        return len(self.mean)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RemainingPart:
+        check_levels("levels", self.levels)
+        if len(self.scale) != self.inputs or len(self.weights) != 2 * self.inputs + 1:
+            raise ValueError(f"scale and weights do not fit {self.inputs} inputs")
+        if any(len(offsets) != len(self.levels) for offsets in self.offsets):
+            raise ValueError(f"offsets must have {len(self.levels)} values in each part")
+        if any(a > b for row in self.offsets for a, b in itertools.pairwise(row)):
+            raise ValueError("offsets do not rise")
+        return self
 
 
 class KnownAnswers(_Part):
@@ -653,10 +705,13 @@ class TelemanomManifest(Manifest):
     threshold: Threshold
     level: LevelPart | None = Field(None, description="None: no error row is a channel's level")
     forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
+    remaining: RemainingPart | None = Field(
+        None, description="None: the remaining life is not predicted"
+    )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), sources=[], level=None)
+        return _without(serialize(self), sources=[], level=None, remaining=None)
 
     @model_validator(mode="after")
     def _fitting(self) -> TelemanomManifest:
@@ -670,7 +725,15 @@ class TelemanomManifest(Manifest):
             raise ValueError(f"level.middle must have {len(self.scored)} values")
         if self.forecaster is not None:
             _check_forecaster(self.forecaster, len(self.scored))
+        if self.remaining is not None:
+            self._check_remaining(self.remaining)
         return self
+
+    def _check_remaining(self, part: RemainingPart) -> None:
+        if part.channel in self.channel_names:
+            raise ValueError(f"remaining.channel {part.channel!r} is a channel already")
+        if part.inputs != len(part.spans_samples) * len(self.scored) + part.by_age:
+            raise ValueError("remaining.mean does not fit the scored channels")
 
     @property
     def parts_needed(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from models.manifest import (
     Source,
     Span,
     check_features,
+    check_levels,
 )
 from models.names import BUNDLE, CHANNEL
 from models.printable import printable
@@ -697,6 +698,60 @@ class ForecastTable(Table):
         return self.contexts_steps[-1]
 
 
+class RemainingTable(Table):
+    """The remaining life, from recordings to failure; without this table the bundle has none."""
+
+    files: list[str] = Field(
+        default_factory=list,
+        description="Paths or patterns of recordings, each of one machine until it failed; columns"
+        " as in data.files",
+    )
+    channel: str = Field(
+        "remaining_life", pattern=CHANNEL, description="Its name in limits, alarms and messages"
+    )
+    unit: str = Field("h", max_length=16, description="Of the life, as shown to people")
+    unit_samples: Positive = Field(description="Samples in one unit of life")
+    cap: Positive = Field(
+        description="Longest life that is predicted, in unit: a healthy machine does not show more"
+    )
+    spans_samples: list[Span] = Field(
+        [20.0, 60.0],
+        min_length=1,
+        max_length=SPANS_MAX,
+        description="Spans of the smoothed values that the life is predicted from",
+    )
+    by_age: bool = Field(
+        True,
+        description="Predict from the machine's age, too; the gateway must then know when the"
+        " machine was new (remaining.in_service_since)",
+    )
+    stride_samples: int = Field(
+        1, ge=1, le=SAMPLES_MAX, description="Samples from one prediction to the next"
+    )
+    penalties: list[Positive] = Field(
+        [0.1, 1.0, 10.0, 100.0, 1000.0],
+        min_length=1,
+        description="Penalties of the ridge regression; cross-validation over machines chooses one",
+    )
+    folds: int = Field(5, ge=2, le=100, description="Folds of machines")
+    quantiles: list[Share] = Field(
+        [0.025, 0.1, 0.5, 0.9, 0.975],
+        min_length=3,
+        max_length=31,
+        description="Increasing, symmetric about 0.5; must include those of the 80 % interval",
+    )
+    interval_parts: int = Field(
+        5, ge=1, le=100, description="Equal parts of 0 to cap, each with intervals of its own"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RemainingTable:
+        check_levels("quantiles", self.quantiles)
+        if missing := {0.1, 0.9} - set(self.quantiles):
+            raise ValueError(f"quantiles lack {', '.join(map(str, sorted(missing)))}")
+        return self
+
+
 class EvaluateTable(Table):
     """Labelled recordings. They change nothing in the bundle."""
 
@@ -741,6 +796,7 @@ class Config(Table):
     parity: ParityTable = ParityTable()
     gates: GatesTable = GatesTable()
     forecast: ForecastTable | None = None
+    remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
 
     @model_validator(mode="after")

@@ -46,6 +46,7 @@ def write(
         *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
         *([] if foretold is None else forecast_report.section(foretold)),
+        *_remaining(manifest.metrics),
         *_data(manifest.metrics["data"]),
         *_lineage(manifest),
     ]
@@ -170,6 +171,19 @@ def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
     )
     yield pages.image(
         figures.forecasts(judged.normal, manifest.channels), "observed and expected, per channel"
+    )
+
+
+def _remaining(metrics: dict[str, Any]) -> Iterable[str]:
+    """Yield the section about the remaining life, if the bundle predicts it."""
+    if (found := metrics.get("remaining")) is None:
+        return
+    yield "<h2>Remaining life</h2>"
+    rmse, constant, unit = found["rmse"], found["rmse_constant"], pages.text(found["unit"])
+    yield (
+        f"<p>From {found['lives']} machines that ran until they failed. On machines that the fit had"
+        f" not seen, the root mean squared error is {rmse:.3g} {unit}; a constant has"
+        f" {constant:.3g} {unit}.</p>"
     )
 
 

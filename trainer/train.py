@@ -29,7 +29,8 @@ from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomM
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
 from trainer import destination, evaluate, gates, prepare, report, seal
-from trainer.config import ChannelTable, Config, ConfigFile, Quantization
+from trainer import remaining as lives
+from trainer.config import ChannelTable, Config, ConfigFile, Quantization, RemainingTable
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.detector import calibrate, parity, quantize, score_tail
@@ -55,6 +56,7 @@ class Prepared:
     parts: prepare.Parts
     channels: list[Channel]
     labelled: list[Labelled]
+    lives: list[Samples]  # recordings of machines until they failed
     rejected: Counter[str]  # rows that could not be put on the grid, by cause
     remarks: list[str]  # sentences for people
 
@@ -134,9 +136,13 @@ def train(
             say,
             config.fit.progress_epochs,
         )
+    learnt: dict[str, Any] = {}
+    if config.remaining is not None:
+        bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
     say("sealing and evaluating the file")
     sealed = seal.sealed(bundle)
     measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
+    measured.metrics.update(learnt)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -295,9 +301,19 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
         )
         for path in file.recordings(config.evaluate.files, "evaluate.files")
     ]
+    failed = [] if config.remaining is None else _lives(file, config.remaining, grid, say)
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
     say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
-    return Prepared(recordings, parts, channels, labelled, counters, made_up + remarks)
+    return Prepared(recordings, parts, channels, labelled, failed, counters, made_up + remarks)
+
+
+def _lives(
+    file: ConfigFile, settings: RemainingTable, grid: prepare.Grid, say: Say
+) -> list[Samples]:
+    """Return the recordings of machines until they failed, each on a grid of its own."""
+    paths = file.recordings(settings.files, "remaining.files")
+    lives.check(len(paths))
+    return [prepare.align([_read(path, file.config, say)], grid)[0] for path in paths]
 
 
 def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from agent.alarms.document import Reason
 from agent.config.streams import LimitTable
 from models.errors import ConfigError
 from models.limits import Side
-from models.manifest import Channel, Severity
+from models.manifest import Channel, Severity, StreamRules, TelemanomManifest, unscaled
 from models.messages import Event
 from models.settings import nearest
 
@@ -47,6 +47,13 @@ def reason_of(tables: Sequence[LimitTable], event: Event) -> Reason | None:
     (table,) = (one for one in tables if one.channel == event.channels[0].channel)
     action = table.action_of(event.limit.side)
     return None if action is None else Reason(None, action)
+
+
+def limitable(rules: StreamRules) -> list[Channel]:
+    """Return the channels that a stream's limits may name: its own, then the remaining life."""
+    part = rules.remaining if isinstance(rules, TelemanomManifest) else None
+    own = [] if part is None else [unscaled(part.channel, part.unit, None, None)]
+    return [*rules.channels, *own]
 
 
 def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from agent.alarms.context import check_names
 from agent.alarms.handled import check_suppressions
-from agent.alarms.limit import check_limits, never_back, unreachable
+from agent.alarms.limit import check_limits, limitable, never_back, unreachable
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.bundles.verdict import objection
@@ -210,7 +210,7 @@ def _verdict(stream: StreamTable, detector: Detector | None) -> Iterator[Finding
 def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector | None) -> None:
     """Raise ConfigError if the limits or the substitute baseline do not fit."""
     assert detector is not None
-    check_limits(stream.name, stream.limits, detector.manifest.channels)
+    check_limits(stream.name, stream.limits, limitable(detector.manifest))
     check_names(stream, detector.manifest.channel_names)
     if stream.bundle is not None and stream.baseline is not None:
         try:

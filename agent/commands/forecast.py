@@ -93,7 +93,7 @@ def forecast(
         watched = life(reader)
     context = forecaster.context(state)
     made = _made(forecaster, context, state, offsets, horizon_steps)
-    watch = LimitWatch(table.limits, table.prediction, forecaster)
+    watch = LimitWatch.of(table.limits, table.prediction, forecaster)
     document: dict[str, Any] = {
         "stream": stream,
         "bundle_digest": detector.digest,

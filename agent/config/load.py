@@ -25,6 +25,7 @@ from agent.config.streams import (
     BaselineTable,
     LimitTable,
     PredictionTable,
+    RemainingTable,
     StreamAlarmsTable,
     repeated,
 )
@@ -308,6 +309,9 @@ class StreamTable(Table):
     )
     prediction: PredictionTable = Field(
         PredictionTable(), description="When a forecast raises an alarm"
+    )
+    remaining: RemainingTable = Field(
+        RemainingTable(), description="What is known of the machine's age"
     )
     alarms: StreamAlarmsTable = Field(
         StreamAlarmsTable(), description="How people handle the alarms of this stream"

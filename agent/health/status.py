@@ -140,6 +140,11 @@ def stream_lines(name: str, stream: Document) -> Iterator[str]:
         yield f"          {channel} has not changed since {since}: is that right?"
     if stream.get("forecast"):  # a status stored before there were forecasts has none
         yield from _forecast(stream["forecast"])
+    if life := stream.get("remaining_life"):  # absent if the bundle does not predict it
+        yield (
+            f"          remaining life {life['predicted']:g} {life['unit']}"
+            f" (80 %: {life['low_80']:g} to {life['high_80']:g}), from {life['made']}"
+        )
     for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from agent.alarms.context import Context
 from agent.alarms.document import Newest, Reason
 from agent.alarms.lifecycle import Alarms, Cause, Change
+from agent.alarms.limit import limitable
 from agent.alarms.measured import DETECTOR as MEASURED
 from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
@@ -53,8 +54,7 @@ class StreamTeller:
     ) -> None:
         self._name, self._clock = name, clock
         self._detector, self._memory, self._number = detector, memory, number
-        channels = detector.manifest.channels
-        units = {channel.name: channel.unit for channel in channels}
+        units = {each.name: each.unit for each in limitable(detector.manifest)}
         self.alarms = Alarms(name, units, context)
         self.timed_by_arrival = False  # whether all inputs of the stream lack their own times
         self.counters: Counter[str] = Counter()
@@ -148,8 +148,14 @@ class StreamTeller:
     ) -> None:
         """Close open alarms whose events will not close them; None: all but those in ``but``."""
         for change in self.alarms.close(cause, self._clock.wall_s(), numbers, but):
-            found_by = _FOUND_BY.get(change.alarm["kind"], self._detector.detector)
-            self._tell(change, found_by, batch)
+            self._tell(change, self._found_by(change.alarm), batch)
+
+    def _found_by(self, alarm: Mapping[str, Any]) -> str:
+        """Return what found an alarm: a limit of what is no channel is one of the life."""
+        names = self._detector.manifest.channel_names
+        if alarm["kind"] == "limit" and alarm["channels"][0]["channel"] not in names:
+            return REMAINING_LIFE
+        return _FOUND_BY.get(alarm["kind"], self._detector.detector)
 
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
         """Store, send, count and log an alarm that was opened or closed.
