@@ -14,7 +14,7 @@ from math import ceil
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from models.errors import BundleCorrupt, BundleTooNew, FamilyUnknown
-from models.names import BUNDLE, CHANNEL, DIGEST, HAMPEL
+from models.names import BUNDLE, CHANNEL, DIGEST, HAMPEL, REMAINING_LIFE
 from models.plainly import reason
 from models.validation import (
     AfterValidator,
@@ -489,9 +489,6 @@ class ForecastPart(_Part):
 class RemainingPart(_Part):
     """The map from smoothed values to the remaining life; see ``models.remaining``."""
 
-    channel: str = Field(
-        "remaining_life", pattern=CHANNEL, description="Its name in limits, alarms and messages"
-    )
     unit: str = Field(max_length=16, description="Of the life, e.g. h")
     unit_samples: Positive = Field(description="Samples in one unit of life")
     cap: Positive = Field(description="Longest life that is predicted, in unit")
@@ -730,8 +727,8 @@ class TelemanomManifest(Manifest):
         return self
 
     def _check_remaining(self, part: RemainingPart) -> None:
-        if part.channel in self.channel_names:
-            raise ValueError(f"remaining.channel {part.channel!r} is a channel already")
+        if REMAINING_LIFE in self.channel_names:
+            raise ValueError(f"a channel has the name {REMAINING_LIFE!r}, as the remaining life")
         if part.inputs != len(part.spans_samples) * len(self.scored) + part.by_age:
             raise ValueError("remaining.mean does not fit the scored channels")
 

@@ -706,9 +706,6 @@ class RemainingTable(Table):
         description="Paths or patterns of recordings, each of one machine until it failed; columns"
         " as in data.files",
     )
-    channel: str = Field(
-        "remaining_life", pattern=CHANNEL, description="Its name in limits, alarms and messages"
-    )
     unit: str = Field("h", max_length=16, description="Of the life, as shown to people")
     unit_samples: Positive = Field(description="Samples in one unit of life")
     cap: Positive = Field(

@@ -110,7 +110,6 @@ def fit(lives: Sequence[Float32], settings: RemainingTable) -> Fitted:
     offsets = _offsets(predicted, missed, settings)
     found = _map_of(rows, penalty)
     part = RemainingPart(
-        channel=settings.channel,
         unit=settings.unit,
         unit_samples=settings.unit_samples,
         cap=settings.cap,

@@ -15,6 +15,7 @@ from models.errors import ConfigError
 from models.limits import Side
 from models.manifest import Channel, Severity, StreamRules, TelemanomManifest, unscaled
 from models.messages import Event
+from models.names import REMAINING_LIFE
 from models.settings import nearest
 
 Level = Literal["warning", "critical"]
@@ -52,7 +53,7 @@ def reason_of(tables: Sequence[LimitTable], event: Event) -> Reason | None:
 def limitable(rules: StreamRules) -> list[Channel]:
     """Return the channels that a stream's limits may name: its own, then the remaining life."""
     part = rules.remaining if isinstance(rules, TelemanomManifest) else None
-    own = [] if part is None else [unscaled(part.channel, part.unit, None, None)]
+    own = [] if part is None else [unscaled(REMAINING_LIFE, part.unit, None, None)]
     return [*rules.channels, *own]
 
 

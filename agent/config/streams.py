@@ -34,11 +34,11 @@ ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 
 def _instant(text: str) -> str:
     if not any(text.endswith(zone) for zone in ("Z", "z")) and not _OFFSET.search(text):
-        raise ValueError(f"{text!r} has no zone: end it with Z or an offset such as +01:00")
+        raise ValueError("there is no zone: end it with Z or an offset such as +01:00")
     try:
         unix_s(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time as in RFC 3339") from None
+        raise ValueError("is no time as in RFC 3339, e.g. 2026-03-01T00:00:00Z") from None
     return text
 
 
@@ -319,6 +319,7 @@ class RemainingTable(Table):
 
     in_service_since: Instant | None = Field(
         None,
+        max_length=40,
         description="When the machine was new or overhauled, RFC 3339; without it the age counts"
         " from the first sample of the stream",
     )

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from agent.alarms.document import REMAINING_LIFE
 from agent.alarms.limit import limitable, reason_of
 from agent.alarms.predicted import LimitWatch
 from agent.config.load import StreamTable
@@ -18,6 +17,7 @@ from agent.scoring.part import Moment, Part, Teller
 from agent.store.batch import Batch
 from models.manifest import RemainingPart, TelemanomManifest
 from models.messages import Event, Float32, Forecast, Samples
+from models.names import REMAINING_LIFE
 from models.remaining import Life, Remaining
 from models.shown import short
 from models.times import iso_time, unix_s

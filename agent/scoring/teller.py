@@ -23,6 +23,7 @@ from agent.store.batch import Batch
 from agent.store.record import Kind, Outgoing
 from models.detector import Detector, Memory
 from models.messages import Event, Float32, Samples, named_quality
+from models.names import REMAINING_LIFE
 from models.times import unix_s
 
 _LOG = logging.getLogger(__name__)
@@ -151,9 +152,8 @@ class StreamTeller:
             self._tell(change, self._found_by(change.alarm), batch)
 
     def _found_by(self, alarm: Mapping[str, Any]) -> str:
-        """Return what found an alarm: a limit of what is no channel is one of the life."""
-        names = self._detector.manifest.channel_names
-        if alarm["kind"] == "limit" and alarm["channels"][0]["channel"] not in names:
+        """Return the name of what found an alarm."""
+        if any(each["channel"] == REMAINING_LIFE for each in alarm["channels"]):
             return REMAINING_LIFE
         return _FOUND_BY.get(alarm["kind"], self._detector.detector)
 

@@ -143,7 +143,7 @@ def test_the_age_counts_from_when_the_machine_was_new(bundle: Bundle) -> None:
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-11-02T08:00:00", "2026-13-02T08:00:00Z"])
 def test_a_time_without_a_zone_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"has no zone|is no time"):
+    with pytest.raises(ValueError, match=r"there is no zone|is no time"):
         StreamTable.model_validate(
             {"name": "pump", "bundle": "b", "remaining": {"in_service_since": text}}
         )
