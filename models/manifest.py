@@ -451,6 +451,24 @@ class Intervals(_Part):
         return self
 
 
+class CouplingPart(_Part):
+    """What the channels tell of each other's future; see ``models.coupling``."""
+
+    spans_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        min_length=1, max_length=8, description="Numbers of newest steps whose means are inputs"
+    )
+    weights: list[list[list[Finite]]] = Field(
+        description="Per lead, scored channel and input: by span and channel, then the constant"
+    )
+    plannable: list[Annotated[int, Field(ge=0)]] = Field(
+        description="Indices, among the scored channels, of those whose future may be given"
+    )
+    effects: list[list[list[Finite]]] = Field(
+        description="Per lead, scored channel and distance of a plannable channel from its"
+        " forecast: at the lead, then the mean up to it"
+    )
+
+
 class ForecastPart(_Part):
     """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
 
@@ -471,7 +489,14 @@ class ForecastPart(_Part):
     layers: int = Field(ge=0, description="Layers of the encoder; 0: a linear map alone")
     imputation: Imputation
     intervals: Intervals
+    coupling: CouplingPart | None = Field(
+        None, description="None: each channel is forecast from its own past alone"
+    )
     quantization: str = Field(description="e.g. dynamic-range-int8")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), coupling=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastPart:
@@ -895,15 +920,30 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
         )
 
 
+def _check_coupling(part: CouplingPart, channels: int, leads: int) -> None:
+    """Refuse weights that do not fit, or that are too many."""
+    inputs, plans = len(part.spans_steps) * channels + 1, 2 * len(part.plannable)
+    _check_shape("coupling.weights", part.weights, (leads, channels, inputs))
+    _check_shape("coupling.effects", part.effects, (leads, channels, plans))
+    if leads * channels * (inputs + plans) > OFFSETS_MAX:
+        raise ValueError(f"forecaster.coupling has more than {OFFSETS_MAX} weights")
+    if any(at >= channels for at in part.plannable):
+        raise ValueError("coupling.plannable has an index that no scored channel has")
+    if len(set(part.plannable)) != len(part.plannable):
+        raise ValueError("coupling.plannable has an index twice")
+
+
 def _check_forecaster(part: ForecastPart, channels: int) -> None:
     """Refuse offsets that do not fit, or that would take a gateway's memory."""
     shape = (len(part.quantiles), channels, len(part.intervals.leads_steps))
-    _check_shape("offsets", part.intervals.offsets, shape)
+    _check_shape("intervals.offsets", part.intervals.offsets, shape)
     if part.intervals.aggregated is not None:
-        _check_shape("aggregated.widths", part.intervals.aggregated.widths, shape)
+        _check_shape("intervals.aggregated.widths", part.intervals.aggregated.widths, shape)
     count = shape[0] * shape[1] * shape[2]
     if count > OFFSETS_MAX:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
+    if part.coupling is not None:
+        _check_coupling(part.coupling, channels, shape[2])
     pending = 4 * part.slots * count
     if pending > PENDING_BYTES_MAX:
         raise ValueError(
@@ -920,7 +960,7 @@ def _check_shape(
         or any(len(rows) != shape[1] for rows in values)
         or any(len(row) != shape[2] for rows in values for row in rows)
     ):
-        raise ValueError(f"forecaster.intervals.{name} are not {shape}")
+        raise ValueError(f"forecaster.{name} are not {shape}")
 
 
 def manifest_of(source: str, data: bytes) -> Manifest:

@@ -641,6 +641,28 @@ class ForecastParityTable(Table):
     )
 
 
+class CouplingTable(Table):
+    """What the channels tell of each other's future; it ships only where it gains enough."""
+
+    tried: bool = Field(True, description="Whether it is tried")
+    spans_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        [1, 4, 16, 64],
+        min_length=1,
+        max_length=8,
+        description="Numbers of newest steps whose means are inputs; beside them the whole context",
+    )
+    penalties: list[Positive] = Field(
+        [0.001, 0.01, 0.1, 1.0],
+        min_length=1,
+        description="Penalties of the ridge regression, in mean squares; the origins choose one",
+    )
+    plannable: list[str] = Field(
+        default_factory=list,
+        description="Channels whose future may be given in what-if forecasts, as set points;"
+        " each must be scored",
+    )
+
+
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
@@ -663,6 +685,7 @@ class ForecastTable(Table):
     )
     maps: MapsTable = MapsTable()
     choice: ChoiceTable = ChoiceTable()
+    coupling: CouplingTable = CouplingTable()
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()
     imputation: ImputationTable = ImputationTable()
@@ -802,6 +825,17 @@ class Config(Table):
         sources = [source_part(source) for source in self.data.sources]
         if sources or any(features.values()):
             check_features(features, sources, Sampling(**self.sampling.model_dump()))
+        return self
+
+    @model_validator(mode="after")
+    def _plannable(self) -> Config:
+        scored = [channel.name for channel in self.data.channels if channel.scored]
+        for name in () if self.forecast is None else self.forecast.coupling.plannable:
+            if name not in scored:
+                raise ValueError(
+                    f"forecast.coupling.plannable: {name!r} is no channel of data.channels that is"
+                    " scored"
+                )
         return self
 
     @model_validator(mode="after")

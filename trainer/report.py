@@ -181,8 +181,8 @@ def _remaining(metrics: dict[str, Any]) -> Iterable[str]:
     yield "<h2>Remaining life</h2>"
     rmse, constant, unit = found["rmse"], found["rmse_constant"], pages.text(found["unit"])
     yield (
-        f"<p>From {found['lives']} machines that ran until they failed. On machines that the fit had"
-        f" not seen, the root mean squared error is {rmse:.3g} {unit}; a constant has"
+        f"<p>From {found['lives']} machines that ran until they failed. On machines that the fit"
+        f" had not seen, the root mean squared error is {rmse:.3g} {unit}; a constant has"
         f" {constant:.3g} {unit}.</p>"
     )
 
