@@ -44,6 +44,7 @@ SPANS_MAX = 4  # of the smoothing
 HORIZON_MAX = 1_000  # samples from a prediction to the sample that it is for
 STEPS_MAX = 10_000  # of a forecaster's context and horizon
 OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
+LEARNT_BYTES_MAX = 2**20  # of intervals that adapt, per stream
 PENDING_BYTES_MAX = 16 * 2**20  # forecasts whose steps have not all come, per stream
 PERIOD_S_MIN = 0.001
 SOURCES_MAX = 16
@@ -939,6 +940,7 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
     _check_shape("intervals.offsets", part.intervals.offsets, shape)
     if part.intervals.aggregated is not None:
         _check_shape("intervals.aggregated.widths", part.intervals.aggregated.widths, shape)
+        check_intervals(*shape, rates=len(part.intervals.aggregated.rates))
     count = shape[0] * shape[1] * shape[2]
     if count > OFFSETS_MAX:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
@@ -949,6 +951,22 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
         raise ValueError(
             f"forecasts that wait take {pending} bytes, over {PENDING_BYTES_MAX}: make"
             " forecaster.stride_steps longer"
+        )
+
+
+def check_intervals(quantiles: int, channels: int, leads: int, rates: int) -> None:
+    """Refuse intervals whose learnt state (``models.aggregated.Learnt``) takes too much memory.
+
+    Raises:
+        ValueError: it has more than ``LEARNT_BYTES_MAX`` bytes.
+
+    """
+    own = (rates + 1) * quantiles * channels * leads  # and as many losses
+    learnt = 8 * (2 * own + quantiles * leads + quantiles)
+    if learnt > LEARNT_BYTES_MAX:
+        raise ValueError(
+            f"intervals of {quantiles} quantiles, {channels} scored channels and {leads} leads"
+            f" learn {learnt} bytes, over {LEARNT_BYTES_MAX}: reduce one of them"
         )
 
 

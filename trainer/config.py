@@ -38,6 +38,7 @@ from models.manifest import (
     Source,
     Span,
     check_features,
+    check_intervals,
     check_levels,
 )
 from models.names import BUNDLE, CHANNEL
@@ -843,6 +844,14 @@ class Config(Table):
         changes, spans = self.calibrate.floor_changes, self.smoothing.spans_samples
         if changes and len(changes) != len(spans):
             raise ValueError("calibrate.floor_changes needs a value per smoothing.spans_samples")
+        return self
+
+    @model_validator(mode="after")
+    def _learnt(self) -> Config:
+        if self.forecast is not None and self.forecast.intervals.rate > 0:
+            scored = sum(channel.scored for channel in self.data.channels)
+            leads = min(max(2, self.forecast.intervals.leads), self.forecast.horizon_steps)
+            check_intervals(len(self.forecast.quantiles), scored, leads, rates=1)
         return self
 
 
