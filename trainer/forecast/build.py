@@ -351,7 +351,7 @@ class _Networks:
         """Fit the network on top of a map (L, H)."""
         from trainer.forecast.fit import fit
 
-        return fit(self._learner, train, validate, closed, self._tell).epochs
+        return fit(self._learner, train, validate, closed, self._tell)
 
     def forecasts(self, origin: Origin, closed: Float32) -> Float32:
         """Return the forecasts, (n, H), of closed form plus network, fitted before an origin."""
