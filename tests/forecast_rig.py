@@ -84,7 +84,7 @@ columns = {["time", *NAMES]}
 class Gateway:
     """What the agent's loop does with one stream and the store, without its line and its link."""
 
-    def __init__(self, config_file: Path) -> None:
+    def __init__(self, config_file: Path, clock: Clock | None = None) -> None:
         config = configuration.load(config_file)
         table = config.streams[0]
         if table.bundle is None:
@@ -94,13 +94,14 @@ class Gateway:
             detector = load(table.bundle)[1]
         self._store = Store(config.store.directory, "plant", "gw-1", 1000, 100_000)
         self._store.open()
-        self._fleet = Fleet(detector, config.streams, 60.0, Clock())
+        self._fleet = Fleet(detector, config.streams, 60.0, clock or Clock())
         (self.stream,) = self._fleet.streams
         self._batch = Batch()
         records = self._store.records
         saved, number = records.state("pump"), records.last_alarm_number("pump")
         self.stream.restore(saved, records.open_alarms("pump"), number, self._batch)
-        self.sent: list[dict[str, Any]] = []
+        self.told: list[dict[str, Any]] = []  # alarms, as sent
+        self.sent: list[dict[str, Any]] = []  # of these, those of limits
         self.commit()
 
     def feed(self, rows: Float32, first: int = 0) -> None:
@@ -112,11 +113,9 @@ class Gateway:
     def commit(self) -> None:
         self._fleet.flush(self._batch)
         self.stream.save(self._batch, self._store.readings.next_sample + self._batch.rows())
-        self.sent += [
-            dict(message.data)
-            for message in self._batch.messages
-            if message.kind == "alarm" and message.data["limit"]
-        ]
+        told = [dict(message.data) for message in self._batch.messages if message.kind == "alarm"]
+        self.told += told
+        self.sent += [alarm for alarm in told if alarm["limit"]]
         self._store.commit(self._batch, "synced")
 
     def close(self) -> None:

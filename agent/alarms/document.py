@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.alarms.context import Context
 from agent.wording import advice
-from agent.wording.language import ENGLISH, Language
+from agent.wording.language import ENGLISH
 from agent.wording.message import Message
 from agent.wording.sentence import sentence
 from models.shown import NO_VALUE, short, shown
@@ -125,6 +125,7 @@ def alarm_document(
         else None,
         "suspect": None,
         "outlook": None,
+        "renewed": 0,
         "help": context.help(event.kind, channel),
         "found_by": {
             "detector": event.detector,
@@ -236,7 +237,7 @@ def describe(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
         + (f": {channels}" if channels else "")
         + _newest(alarm, time)
         + _not_measured(alarm)
-        + f". To do: {advice.to_do(alarm, Language(time=time), _plain)}"
+        + f". To do: {advice.to_do(alarm, ENGLISH.timed(time), _plain)}"
     )
 
 

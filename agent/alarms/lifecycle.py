@@ -55,7 +55,7 @@ CAUSES: Final[Mapping[Cause, str]] = {  # of a closing, as text for the log
 
 
 # of an alarm, what its event does not say again
-_LASTING: Final = ("cause", "action", "advice", "operating", "suspect", "outlook")
+_LASTING: Final = ("cause", "action", "advice", "operating", "suspect", "outlook", "renewed")
 
 
 class Change(NamedTuple):
@@ -191,9 +191,19 @@ class Alarms:
                 known = alarm | reason.document()
                 self._open[number] = known | {"text": sentence(known).document()}
 
-    def remark(self, number: int, **found: Any) -> None:
-        """Add findings to an open alarm: values of ``suspect`` or ``outlook``."""
-        self._open[number] = self._open[number] | found
+    @property
+    def open(self) -> list[dict[str, Any]]:
+        """The open alarms, as last reported or updated."""
+        return list(self._open.values())
+
+    def remark(self, number: int, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Add findings to an open alarm, such as ``suspect`` or ``outlook``; return it.
+
+        The caller stores it.
+        """
+        alarm = self._open[number] = {**self._open[number], **found}
+        self._stored = [alarm if one["number"] == number else one for one in self._stored]
+        return alarm
 
     def update(self, events: Iterable[Event], newest: Newest | None = None) -> list[dict[str, Any]]:
         """Update the open alarms from their events; return those that must be stored.

@@ -201,6 +201,11 @@ def _find(limit: Limit, forecast: Forecast, levels: Any) -> LimitForecast:
 def _document(limit: Limit, now: LimitForecast | None) -> dict[str, Any]:
     if now is not None:
         return {"channel": limit.channel} | limit_document(now)
+    return without_forecast(limit)
+
+
+def without_forecast(limit: Limit) -> dict[str, Any]:
+    """Return a limit as in ``LimitWatch.document``, with no forecast of it."""
     known = limit._asdict()
     del known["position"]
     return known | dict.fromkeys(_ESTIMATES)

@@ -35,6 +35,7 @@ from agent.config.inputs import (
 )
 from agent.config.layers import leaves
 from agent.config.load import AgentConfig, StreamTable
+from agent.config.texts import Catalogue, languages, read_catalogue
 from agent.defects.quarantine import NOTES
 from agent.dialects.topics import ROOT
 from agent.fleets import Chooser, check_fit
@@ -142,6 +143,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     findings = [Finding(True, "configuration", str(config_file)), *other_user(config)]
     findings += _keys(config)
     findings += _signing(config)
+    findings += _texts(config)
     detectors: dict[str, Detector] = {}
     loader = Loader.of(config, remember=False)
     chooser = Chooser(config, loader)
@@ -184,6 +186,26 @@ def _stream(
         f" {told(choice.bundle, config.keys.directory)}, gives its known answers"
         f" on {choice.detector.runtime}",
     )
+
+
+def _texts(config: AgentConfig) -> Iterator[Finding]:
+    """Test the language of the alarms, and the plant's own texts."""
+    catalogue: Catalogue = {}
+    path = config.language.catalogue
+    if path is not None:
+        try:
+            catalogue, wrong = read_catalogue(path)
+        except ConfigError as error:
+            yield Finding(False, "texts", str(error), error.exit_code)
+            return
+        yield from (Finding(False, "texts", said, ConfigError.exit_code) for said in wrong)
+        if not wrong:
+            names = ", ".join(f"{name} ({len(texts)})" for name, texts in catalogue.items())
+            yield Finding(True, "texts", f"{path}: {names or 'empty'}")
+    known = languages(catalogue)
+    if config.language.default not in known:
+        said = f"language.default = {config.language.default!r}: there are {', '.join(known)}"
+        yield Finding(False, "texts", said, ConfigError.exit_code)
 
 
 def _limits(stream: StreamTable, detector: Detector | None) -> Iterator[Finding]:

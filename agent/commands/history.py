@@ -30,6 +30,7 @@ _UNIT_S: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _LEVELS: Final = {None: "samples", 60.0: "minutes", 3600.0: "hours"}
 _BLOCKS: Final = "▁▂▃▄▅▆▇█"
 _LETTERS: Final = "_.-=+*#@"  # for terminals without block characters
+_SCORE: Final = "score (1 is the threshold)"
 _STATISTICS: Final = ("min", "mean", "max")
 
 
@@ -151,8 +152,11 @@ def _table(document: dict[str, Any], channel: str) -> Iterator[str]:
         yield f"{point['time']:<24}  {point['samples']:>8}  {columns}  {score:>8}"
 
 
-def chart(document: dict[str, Any], blocks: bool) -> Iterator[str]:
-    """Yield a line for each channel and for the score, from its lowest to its highest value."""
+def chart(document: dict[str, Any], blocks: bool, score: str = _SCORE) -> Iterator[str]:
+    """Yield a line for each channel and for the score, from its lowest to its highest value.
+
+    ``score``: what the line of the score is called.
+    """
     points = document["points"]
     first_s = _unix_s(points[0]["time"])
     places = [
@@ -161,7 +165,7 @@ def chart(document: dict[str, Any], blocks: bool) -> Iterator[str]:
     rows = {
         name: [point["channels"][name]["mean"] for point in points] for name in document["channels"]
     }
-    rows["score (1 is the threshold)"] = [point["score_max"] for point in points]
+    rows[score] = [point["score_max"] for point in points]
     width = max(map(columns, rows))
     for name, values in rows.items():
         known = [value for value in values if value is not None]

@@ -45,6 +45,19 @@ def control_socket(config_file: Path) -> Path | None:
     return config_file.parent.absolute() / path
 
 
+def language_settings(config_file: Path) -> tuple[str, Path | None]:
+    """Return the language of the alarms, and the file with the plant's own texts; None for none.
+
+    Raises:
+        ConfigError: not readable, not TOML, or one of them is not a text.
+
+    """
+    layers = read(config_file)
+    name = _text(layers, "language", "default") or "en"
+    catalogue = _text(layers, "language", "catalogue")
+    return name, None if catalogue is None else config_file.parent.absolute() / catalogue
+
+
 def socket_beside(store: Path) -> Path:
     """Return the socket of an agent whose configuration does not name one."""
     return store / _SOCKET

@@ -7,12 +7,12 @@ fast channels, the summary, or the watches over limits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from agent.alarms.limit import reason_of
+from agent.alarms.limit import limits_of, reason_of
 from agent.alarms.measured import MeasuredLimits
-from agent.alarms.predicted import LimitWatch
+from agent.alarms.predicted import LimitWatch, without_forecast
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.scoring.part import Changes, Moment, Part, Teller
@@ -96,6 +96,7 @@ class Summaries(Part):
         self._teller, self._channels, self._clock = teller, channels, clock
         self.summary = Summary(channels, interval_s)
         self.unchanged = Unchanged()
+        self.seen_by: list[Callable[[dict[str, Any]], None]] = [self.unchanged.see]
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Send the interval in progress and begin another one."""
@@ -121,7 +122,8 @@ class Summaries(Part):
 
     def _send(self, ended: list[dict[str, Any]], time: float, batch: Batch) -> None:
         for summary in ended:
-            self.unchanged.see(summary)
+            for see in self.seen_by:
+                see(summary)
             self._teller.send("summary", time, summary, batch)
 
 
@@ -246,6 +248,18 @@ class Limits(Part):
         for event in self._watch.take(forecast, self._teller.take_number, passed):
             reason = reason_of(self._settings.limits, event)
             self._teller.report([event], batch, reason=reason)
+
+    def estimates(self) -> list[dict[str, Any]]:
+        """Return all limits, each with its newest forecast; without one, its estimates are None."""
+        forecast = self._watch.document(self._teller.correction_s)
+        known = {one["channel"] for one in forecast}
+        channels = self._detector.manifest.channels
+        others = [
+            without_forecast(limit)
+            for limit in limits_of(self._settings.limits, channels)
+            if limit.channel not in known
+        ]
+        return forecast + others
 
     def open_events(self) -> list[Event]:
         """Return the alarms' events, as in the last forecast."""

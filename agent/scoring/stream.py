@@ -22,6 +22,8 @@ from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
 from agent.scoring import told
+from agent.scoring.advisor import Advisor
+from agent.scoring.companions import Companions
 from agent.scoring.gaps import Gaps
 from agent.scoring.life import RemainingLife
 from agent.scoring.origin import BASELINE, Origin
@@ -99,7 +101,11 @@ class Stream:
         self._replaces_bundle = self.origin.stands_in == BASELINE
         self._check_limits(settings)
         self.add(measured := PassedLimits(teller, settings, manifest.channels, manifest.sampling))
-        self.add(Limits(teller, settings, detector, memory, number, measured))
+        self.add(limits := Limits(teller, settings, detector, memory, number, measured))
+        companions = Companions(manifest.channel_names, lambda: bool(teller.alarms.open))
+        summaries.seen_by.append(companions.see)
+        self.add(companions)
+        teller.advisor = Advisor(settings, manifest.channels, limits, companions, clock)
         if isinstance(manifest, TelemanomManifest) and manifest.remaining is not None:
             self.add(RemainingLife(teller, settings, manifest, manifest.remaining))
         self.add(self.origin)
@@ -240,6 +246,8 @@ class Stream:
         """Continue with settings that passed ``check``."""
         self.silent_after_s = settings.silent_after_s
         self.teller.alarms.context = context_of(settings, self.manifest, self.detector.digest)
+        assert self.teller.advisor is not None
+        self.teller.advisor.reconfigure(settings)
         for part in self._parts:
             part.reconfigure(settings, summary_interval_s, batch)
 
@@ -335,6 +343,7 @@ class Stream:
             for part in self._parts:
                 part.settle()
         self.teller.update(self._open_events(), batch)
+        self.teller.renew(batch)
         # a batch that was not committed still has the parts that have not changed since
         saved = batch.state.setdefault(self.name, {})
         whole = whole or self.teller.unsaved

@@ -9,11 +9,11 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.alarms.context import Context
 from agent.alarms.document import Newest, Reason
-from agent.alarms.lifecycle import Alarms, Cause, Change
+from agent.alarms.lifecycle import OPENED, Alarms, Cause, Change
 from agent.alarms.limit import limitable
 from agent.alarms.measured import DETECTOR as MEASURED
 from agent.alarms.predicted import DETECTOR as FORECASTER
@@ -25,6 +25,9 @@ from models.detector import Detector, Memory
 from models.messages import Event, Float32, Samples, named_quality
 from models.names import REMAINING_LIFE
 from models.times import unix_s
+
+if TYPE_CHECKING:
+    from agent.scoring.advisor import Advisor
 
 _LOG = logging.getLogger(__name__)
 
@@ -57,6 +60,7 @@ class StreamTeller:
         self._detector, self._memory, self._number = detector, memory, number
         units = {each.name: each.unit for each in limitable(detector.manifest)}
         self.alarms = Alarms(name, units, context)
+        self.advisor: Advisor | None = None
         self.timed_by_arrival = False  # whether all inputs of the stream lack their own times
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
@@ -103,7 +107,30 @@ class StreamTeller:
             named = named_quality(self._detector.manifest.channel_names, quality)
             change = self.alarms.take(event, named, reason, newest)
             if change is not None:
-                self._tell(change, event.detector, batch)
+                self._tell(self._advised(change), event.detector, batch)
+
+    def _advised(self, change: Change) -> Change:
+        """Return an opening with what the advisor adds to the alarm; other changes as they are."""
+        if change.state != OPENED or self.advisor is None:
+            return change
+        found = self.advisor.first(change.alarm)
+        return change._replace(alarm=self.alarms.remark(change.alarm["number"], found))
+
+    def renew(self, batch: Batch) -> None:
+        """Send the open alarms again about which there is something new, as far as it is time."""
+        alarms, advisor = self.alarms.open, self.advisor
+        if advisor is None or not alarms:
+            return
+        advisor.forget({alarm["number"] for alarm in alarms})
+        for alarm in alarms:
+            found = advisor.renewed(alarm)
+            if found is None:
+                continue
+            count = {"renewed": alarm.get("renewed", 0) + 1}
+            now = self.alarms.remark(alarm["number"], {**found, **count})
+            batch.tell(now)
+            found_by = _FOUND_BY.get(now["kind"], self._detector.detector)
+            self.send("alarm", self._clock.wall_s(), now, batch, found_by)
 
     def open_silence(self, since_monotonic_s: float, batch: Batch, reason: Reason | None) -> None:
         """Open the alarm ``silent``, once until the next reading; see ``Stream.open_silence``."""

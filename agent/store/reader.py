@@ -95,6 +95,15 @@ class Reader:
             for alarm in alarms
         ]
 
+    def alarms_of(self, stream: str, limit: int) -> list[dict[str, Any]]:
+        """Return the newest alarms of a stream, as stored, the newest first."""
+        rows = self._query(
+            RECORDS,
+            "SELECT document FROM alarms WHERE stream = ? ORDER BY number DESC LIMIT ?",
+            [stream, limit],
+        )
+        return [json.loads(document) for (document,) in rows]
+
     def streams_with(self, number: int) -> list[str]:
         """Return the streams that have an alarm of this number."""
         rows = self._query(
@@ -120,6 +129,18 @@ class Reader:
             [stream, point, limit],
         )
         return [json.loads(document) for (document,) in reversed(rows)]
+
+    def said(self, stream: str, point: str, limit: int) -> list[dict[str, Any]]:
+        """Return the newest labels and notes of a point, the newest first."""
+        if not self._has_logbook():
+            return []
+        rows = self._query(
+            RECORDS,
+            "SELECT document FROM logbook WHERE stream = ? AND point = ?"
+            " AND what IN ('labelled', 'noted') ORDER BY revision DESC LIMIT ?",
+            [stream, point, limit],
+        )
+        return [json.loads(document) for (document,) in rows]
 
     def last_logbook_row(self) -> int:
         """Return the number of the newest row of the logbook; 0 if there is none."""

@@ -105,4 +105,182 @@ TEXTS: Final[Mapping[str, str]] = {
         "nothing now: readings kept coming, but none has a time in between. The device lost them,"
         " or its clock was set"
     ),
+    # how sure, and what it rests on
+    "sure.certain": "certain: it was measured",
+    "sure.limit": "certain: measured values were beyond the limit",
+    "sure.forecast": "a forecast; chance {chance_share}",
+    "sure.score": "score {score} (1 is the threshold)",
+    "sure.once": "{score}; normal operation looks like this about once in {every_s}",
+    "sure.beyond": (
+        "{score}; normal operation looks like this about once in {every_s}, estimated from {seen_s}"
+        " of it"
+    ),
+    "sure.rarer": (
+        "{score}; normal operation looks like this less than once in {every_s}; {seen_s} of it"
+        " cannot tell more"
+    ),
+    "sure.samples": "{score}; normal operation reaches it in 1 of {count} samples",
+    # can it wait
+    "outlook.waits": (
+        "until {shift_at}, yes: the chance is under 10 % that {channel} passes {limit} {unit}"
+        " before"
+    ),
+    "outlook.doubtful": (
+        "until {shift_at}, perhaps not: {channel} passes {limit} {unit} at {earliest_at} at the"
+        " earliest"
+    ),
+    "outlook.doubtful_median": (
+        "until {shift_at}, perhaps not: {channel} passes {limit} {unit} at {earliest_at} at the"
+        " earliest, and probably at {median_at}"
+    ),
+    "outlook.does_not_wait": (
+        "until {shift_at}, no: {channel} passes {limit} {unit} at {earliest_at} at the earliest,"
+        " and probably at {median_at}"
+    ),
+    "outlook.passed": "until {shift_at}, no: {channel} is beyond {limit} {unit}",
+    "outlook.no_limit": "cannot say: no limit is set for its channels",
+    "outlook.no_forecast": "cannot say: there is no forecast",
+    "outlook.short": (
+        "cannot say: the forecast ends at {until_at}, before {shift_at}. Until then {channel}"
+        " passes {limit} {unit} with a chance under 10 %"
+    ),
+    # machine or sensor
+    "suspect.sensor": (
+        "{channel} alone is off, its neighbours fit ({neighbours}): check the sensor first; a hand"
+        " gauge should show {expected}"
+    ),
+    "suspect.machine": (
+        "several channels are off together ({neighbours}): look at the machine first"
+    ),
+    "plus_minus": "{value} ± {spread} {unit}",
+    # operating point at the onset
+    "operating.covered": "{point}; training covered this",
+    "operating.outside": "{point}; training did not cover this, so the alarm is less sure",
+    "operating.unknown": "{point}; not known whether training covered this",
+    "operating.channel": "{channel} {value}",
+    "operating.range": "{channel} {value} (training: {low} to {high})",
+    # what found it
+    "found.by": "{detector}; bundle {bundle}",
+    "found.digest": "{detector}; bundle {bundle}, digest {digest}",
+    "found.detector": "{detector}",
+    # similar alarms
+    "similar.none": "none",
+    "similar.nothing_said": "nobody wrote what it was",
+    "similar.said": "{what} by {by}",
+    "similar.said_why": "{what} by {by}: {why}",
+    # words of the terminal
+    "time.brief": "%d %b %H:%M",
+    "time.year": "%d %b %Y",
+    "time.full": "%d %b %Y %H:%M:%S %Z",
+    "age.under": "under 1 min",
+    "terminal.times": "Times are {zone}. Details: fieldwatch-agent alarms show ALARM",
+    "terminal.head": "ALARM PRIORITY SINCE AGO STATE",
+    "terminal.none": "no alarms",
+    "terminal.none_open": "no alarm is open",
+    "terminal.to_do": "To do: {action}",
+    "terminal.help": "Help: {help}",
+    "terminal.next": "Next: {command}",
+    "terminal.interruption": "{stream}: no samples from {begin} to {end}",
+    "terminal.interruption_s": "{stream}: no samples from {begin} to {end} ({lasted})",
+    "terminal.until": "until {end}",
+    "terminal.others": "{found}; {count} other channels",
+    "terminal.other": "{found}; 1 other channel",
+    "terminal.channel": "{channel} {observed}, expected {expected}",
+    "terminal.channel_level": "{channel} {observed}, known levels end at {expected}",
+    "terminal.channel_alone": "{channel} {observed}",
+    "terminal.around": "around the onset: {begin} to {end}",
+    "terminal.logbook": "logbook",
+    "terminal.similar": "similar alarms",
+    "terminal.columns": "channel worst expected newest share",
+    "terminal.not_measured": "not measured when it opened: {channels}",
+    "terminal.score": "score (1 is the threshold)",
+    "section.unacknowledged": "NOT ACKNOWLEDGED",
+    "section.acknowledged": "ACKNOWLEDGED",
+    "section.suppressed": "SHELVED, SUPPRESSED, OUT OF SERVICE",
+    "section.over": "OVER",
+    "section.interruptions": "INTERRUPTIONS (for information: nothing to acknowledge)",
+    "label.state": "state",
+    "label.priority": "priority",
+    "label.sure": "how sure",
+    "label.outlook": "can wait",
+    "label.suspect": "check",
+    "label.operating": "operation",
+    "label.found_by": "found by",
+    "label.onset": "onset",
+    "label.opened": "opened",
+    "label.worst": "peak",
+    "label.newest": "newest",
+    "label.closed": "closed",
+    "label.shelved": "shelved",
+    "label.raised": "raised",
+    "show.priority": "{priority}: severity {severity}, consequence {consequence}",
+    "show.shelved": "until {end}",
+    "show.shelved_clear": "until {end}, or until it clears",
+    "show.again": "{text}; {count} times in a row",
+    "show.raised": "{count} times since it was last normal",
+    "show.unwatched": "{state}, no longer watched",
+    "state.active": "active",
+    "state.over": "over",
+    "state.returned": "returned",
+    "state.unknown": "not watched",
+    "state.latched": "{state}, latched",
+    "state.by_design": "by design",
+    "state.NORM": "normal",
+    "state.UNACK": "unacknowledged",
+    "state.ACKED": "acknowledged",
+    "state.RTNUN": "returned to normal, unacknowledged",
+    "state.LATUN": "latched, unacknowledged",
+    "state.LATAK": "latched, acknowledged",
+    "state.SHLVD": "shelved",
+    "state.DSUPR": "suppressed by design",
+    "state.OOSRV": "out of service",
+    "grade.low": "low",
+    "grade.medium": "medium",
+    "grade.high": "high",
+    "grade.minor": "minor",
+    "grade.major": "major",
+    "grade.severe": "severe",
+    "row.by": "{text} by {by}",
+    "row.now": "{text}: now {state}",
+    "row.why": "{text} ({why})",
+    "row.raised": "raised",
+    "row.worsened": "worse",
+    "row.cleared": "returned to normal",
+    "row.unwatched": "no longer watched",
+    "row.superseded": "another alarm took over",
+    "row.acknowledged": "acknowledged",
+    "row.unacknowledged": "acknowledgement taken back",
+    "row.reset": "latch reset",
+    "row.shelved": "shelved",
+    "row.unshelved": "shelving ended",
+    "row.out_of_service": "taken out of service",
+    "row.in_service": "back in service",
+    "row.suppressed": "suppressed by design",
+    "row.unsuppressed": "suppression ended",
+    "row.noted": "note",
+    "row.labelled": "label",
+    "labelled.confirmed": "confirmed",
+    "labelled.false": "false alarm",
+    "labelled.nothing-found": "nothing found yet",
+    "labelled.maintenance": "maintenance",
+    "terminal.shelved": "Shelved {until}",
+    "flood.alarms": "{stream}: {count} alarms",
+    "flood.active": "{count} active, in a flood",
+    "flood.kinds": "{kinds}. The most urgent is {alarm}:",
+    "flood.more": "and {count} more, which the list names once these are acknowledged",
+    "section.advisories": "ADVISORIES (for information: nothing to do now, nothing to acknowledge)",
+    "state.chatters": ", chatters x{count}",
+    "label.advisory": "advisory",
+    "label.chatters": "chatters",
+    "label.flood": "flood",
+    "mark.advisory": "it needs no action now, and calls nobody",
+    "mark.chatters": "raised {count} times; it is not announced each time",
+    "mark.flood": "it is announced with others of its stream",
+    "row.due": "needs action now",
+    "row.settled": "does not chatter any more",
+    "row.ungrouped": "the flood of alarms is over",
+    "row.reminded": "reminder: acknowledged, and still active",
+    "row.advisory": ", an advisory",
+    "row.chattering": ", it chatters (raised {count} times)",
+    "row.grouped": ", in a flood",
 }

@@ -113,4 +113,182 @@ TEXTS: Final[Mapping[str, str]] = {
         "jetzt nichts: Werte kamen weiter, aber keiner mit einer Zeit dazwischen. Das Gerät verlor"
         " sie, oder seine Uhr wurde gestellt"
     ),
+    # how sure, and what it rests on
+    "sure.certain": "sicher: es wurde gemessen",
+    "sure.limit": "sicher: gemessene Werte lagen jenseits der Grenze",
+    "sure.forecast": "eine Vorhersage; Wahrscheinlichkeit {chance_share}",
+    "sure.score": "Abweichung {score} (1 ist die Schwelle)",
+    "sure.once": "{score}; im Normalbetrieb sieht es etwa einmal in {every_s} so aus",
+    "sure.beyond": (
+        "{score}; im Normalbetrieb sieht es etwa einmal in {every_s} so aus, geschätzt aus {seen_s}"
+        " Normalbetrieb"
+    ),
+    "sure.rarer": (
+        "{score}; im Normalbetrieb sieht es seltener als einmal in {every_s} so aus; mehr sagen"
+        " Daten von {seen_s} nicht"
+    ),
+    "sure.samples": "{score}; der Normalbetrieb erreicht sie in 1 von {count} Messungen",
+    # can it wait
+    "outlook.waits": (
+        "bis {shift_at}, ja: mit einer Wahrscheinlichkeit unter 10 % erreicht {channel} vorher"
+        " {limit} {unit}"
+    ),
+    "outlook.doubtful": (
+        "bis {shift_at}, vielleicht nicht: {channel} erreicht {limit} {unit} frühestens"
+        " {earliest_at}"
+    ),
+    "outlook.doubtful_median": (
+        "bis {shift_at}, vielleicht nicht: {channel} erreicht {limit} {unit} frühestens"
+        " {earliest_at}, wahrscheinlich {median_at}"
+    ),
+    "outlook.does_not_wait": (
+        "bis {shift_at}, nein: {channel} erreicht {limit} {unit} frühestens {earliest_at},"
+        " wahrscheinlich {median_at}"
+    ),
+    "outlook.passed": "bis {shift_at}, nein: {channel} liegt jenseits von {limit} {unit}",
+    "outlook.no_limit": "nicht zu sagen: für diese Kanäle ist keine Grenze gesetzt",
+    "outlook.no_forecast": "nicht zu sagen: es gibt keine Vorhersage",
+    "outlook.short": (
+        "nicht zu sagen: die Vorhersage endet {until_at}, vor {shift_at}. Bis dahin erreicht"
+        " {channel} mit einer Wahrscheinlichkeit unter 10 % {limit} {unit}"
+    ),
+    # machine or sensor
+    "suspect.sensor": (
+        "nur {channel} weicht ab, die Nachbarn passen zusammen ({neighbours}): zuerst den Sensor"
+        " prüfen; ein Handmessgerät sollte {expected} zeigen"
+    ),
+    "suspect.machine": (
+        "mehrere Kanäle weichen zusammen ab ({neighbours}): zuerst die Maschine ansehen"
+    ),
+    "plus_minus": "{value} ± {spread} {unit}",
+    # operating point at the onset
+    "operating.covered": "{point}; im Training kam das vor",
+    "operating.outside": "{point}; im Training kam das nicht vor, der Alarm ist weniger sicher",
+    "operating.unknown": "{point}; nicht bekannt, ob das im Training vorkam",
+    "operating.channel": "{channel} {value}",
+    "operating.range": "{channel} {value} (Training: {low} bis {high})",
+    # what found it
+    "found.by": "{detector}; Paket {bundle}",
+    "found.digest": "{detector}; Paket {bundle}, Prüfsumme {digest}",
+    "found.detector": "{detector}",
+    # similar alarms
+    "similar.none": "keine",
+    "similar.nothing_said": "niemand schrieb, was es war",
+    "similar.said": "{what}, von {by}",
+    "similar.said_why": "{what}, von {by}: {why}",
+    # words of the terminal
+    "time.brief": "%d.%m. %H:%M",
+    "time.year": "%d.%m.%Y",
+    "time.full": "%d.%m.%Y %H:%M:%S %Z",
+    "age.under": "unter 1 min",
+    "terminal.times": "Zeiten in {zone}. Einzelheiten: fieldwatch-agent alarms show ALARM",
+    "terminal.head": "ALARM PRIO SEIT VOR ZUSTAND",
+    "terminal.none": "keine Alarme",
+    "terminal.none_open": "kein Alarm ist offen",
+    "terminal.to_do": "Zu tun: {action}",
+    "terminal.help": "Hilfe: {help}",
+    "terminal.next": "Weiter: {command}",
+    "terminal.interruption": "{stream}: keine Messwerte von {begin} bis {end}",
+    "terminal.interruption_s": "{stream}: keine Messwerte von {begin} bis {end} ({lasted})",
+    "terminal.until": "bis {end}",
+    "terminal.others": "{found}; {count} weitere Kanäle",
+    "terminal.other": "{found}; 1 weiterer Kanal",
+    "terminal.channel": "{channel} {observed}, erwartet {expected}",
+    "terminal.channel_level": "{channel} {observed}, bekannte Werte enden bei {expected}",
+    "terminal.channel_alone": "{channel} {observed}",
+    "terminal.around": "um den Beginn: {begin} bis {end}",
+    "terminal.logbook": "Logbuch",
+    "terminal.similar": "ähnliche Alarme",
+    "terminal.columns": "Kanal Spitze erwartet zuletzt Anteil",
+    "terminal.not_measured": "beim Öffnen nicht gemessen: {channels}",
+    "terminal.score": "Abweichung (Schwelle: 1)",
+    "section.unacknowledged": "NICHT QUITTIERT",
+    "section.acknowledged": "QUITTIERT",
+    "section.suppressed": "ZURÜCKGESTELLT, UNTERDRÜCKT, AUSSER BETRIEB",
+    "section.over": "VORBEI",
+    "section.interruptions": "UNTERBRECHUNGEN (zur Kenntnis: nichts zu quittieren)",
+    "label.state": "Zustand",
+    "label.priority": "Priorität",
+    "label.sure": "wie sicher",
+    "label.outlook": "kann warten",
+    "label.suspect": "prüfen",
+    "label.operating": "Betrieb",
+    "label.found_by": "gefunden von",
+    "label.onset": "Beginn",
+    "label.opened": "geöffnet",
+    "label.worst": "Spitze",
+    "label.newest": "zuletzt",
+    "label.closed": "beendet",
+    "label.shelved": "Pause",
+    "label.raised": "ausgelöst",
+    "show.priority": "{priority}: Schwere {severity}, Folgen {consequence}",
+    "show.shelved": "bis {end}",
+    "show.shelved_clear": "bis {end}, oder bis er vorbei ist",
+    "show.again": "{text}; {count}-mal hintereinander",
+    "show.raised": "{count}-mal, seit zuletzt alles normal war",
+    "show.unwatched": "{state}, nicht mehr überwacht",
+    "state.active": "aktiv",
+    "state.over": "vorbei",
+    "state.returned": "wieder normal",
+    "state.unknown": "unbekannt",
+    "state.latched": "{state}, gehalten",
+    "state.by_design": "planmäßig",
+    "state.NORM": "normal",
+    "state.UNACK": "nicht quittiert",
+    "state.ACKED": "quittiert",
+    "state.RTNUN": "wieder normal, nicht quittiert",
+    "state.LATUN": "gehalten, nicht quittiert",
+    "state.LATAK": "gehalten, quittiert",
+    "state.SHLVD": "zurückgestellt",
+    "state.DSUPR": "planmäßig unterdrückt",
+    "state.OOSRV": "außer Betrieb",
+    "grade.low": "niedrig",
+    "grade.medium": "mittel",
+    "grade.high": "hoch",
+    "grade.minor": "gering",
+    "grade.major": "groß",
+    "grade.severe": "schwer",
+    "row.by": "{text}, von {by}",
+    "row.now": "{text}: jetzt {state}",
+    "row.why": "{text} ({why})",
+    "row.raised": "ausgelöst",
+    "row.worsened": "schlimmer",
+    "row.cleared": "wieder normal",
+    "row.unwatched": "nicht mehr überwacht",
+    "row.superseded": "von einem anderen Alarm abgelöst",
+    "row.acknowledged": "quittiert",
+    "row.unacknowledged": "Quittierung zurückgenommen",
+    "row.reset": "Haltung gelöst",
+    "row.shelved": "zurückgestellt",
+    "row.unshelved": "Rückstellung beendet",
+    "row.out_of_service": "außer Betrieb genommen",
+    "row.in_service": "wieder in Betrieb",
+    "row.suppressed": "planmäßig unterdrückt",
+    "row.unsuppressed": "Unterdrückung beendet",
+    "row.noted": "Notiz",
+    "row.labelled": "Befund",
+    "labelled.confirmed": "bestätigt",
+    "labelled.false": "Fehlalarm",
+    "labelled.nothing-found": "noch nichts gefunden",
+    "labelled.maintenance": "Wartung",
+    "terminal.shelved": "Zurückgestellt {until}",
+    "flood.alarms": "{stream}: {count} Alarme",
+    "flood.active": "{count} aktiv, in einer Flut",
+    "flood.kinds": "{kinds}. Am dringendsten ist {alarm}:",
+    "flood.more": "und {count} weitere, die in der Liste stehen, sobald diese quittiert sind",
+    "section.advisories": "HINWEISE (zur Kenntnis: jetzt nichts zu tun, nichts zu quittieren)",
+    "state.chatters": ", flattert x{count}",
+    "label.advisory": "Hinweis",
+    "label.chatters": "flattert",
+    "label.flood": "Flut",
+    "mark.advisory": "jetzt nichts zu tun, es wird niemand gerufen",
+    "mark.chatters": "{count}-mal ausgelöst; nicht jedes Mal gemeldet",
+    "mark.flood": "wird zusammen mit anderen Alarmen gemeldet",
+    "row.due": "jetzt zu handeln",
+    "row.settled": "flattert nicht mehr",
+    "row.ungrouped": "die Flut von Alarmen ist vorbei",
+    "row.reminded": "Erinnerung: quittiert und noch aktiv",
+    "row.advisory": ", ein Hinweis",
+    "row.chattering": ", flattert ({count}-mal ausgelöst)",
+    "row.grouped": ", in einer Flut",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -45,6 +46,12 @@ class Language:
             **{key: text for key, text in own.items() if key not in wrong},
         }
 
+    def timed(self, time: Callable[[str], str]) -> Language:
+        """Return the language with another way to write times."""
+        other = copy.copy(self)
+        other._time = time
+        return other
+
     def text(self, message: Message) -> str:
         """Return the text of a message.
 
@@ -72,6 +79,15 @@ class Language:
         """Return a figure with the language's decimal sign."""
         absent = self._texts["number.absent"]
         return shown(value, form, absent).replace(".", self._texts["number.point"])
+
+    def whole(self, value: float) -> str:
+        """Return a large count, with the thousands apart."""
+        apart = "," if self._texts["number.point"] == "." else "."
+        return f"{value:,.0f}".replace(",", apart)
+
+    def phrase(self, key: str, default: str) -> str:
+        """Return a text without parameters; ``default`` if there is no such text."""
+        return self._texts.get(key, default)
 
     def measure(self, value: float | None, unit: str) -> str:
         """Return a measured value with its unit."""

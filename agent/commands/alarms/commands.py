@@ -18,11 +18,15 @@ from models.options import Number
 
 if TYPE_CHECKING:
     from agent.commands.alarms.listed import Reference
+    from agent.commands.alarms.moments import Moments
     from agent.commands.life import Life
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _utc_option = click.option("--utc", is_flag=True, help="Times in UTC, not in local time.")
+_language_option = click.option(
+    "--language", help="Language of the alarms, such as de; else that of the configuration."
+)
 _HOURS = Number(0, 168, min_open=True)
 
 
@@ -77,6 +81,7 @@ def _reason(
     help="List so many of the newest; what is not normal is always listed.",
 )
 @click.option("--follow", is_flag=True, help="Keep printing what changes.")
+@_language_option
 @_utc_option
 @json_option
 @click.pass_context
@@ -86,6 +91,7 @@ def alarms(
     open_only: bool,
     limit: int,
     follow: bool,
+    language: str | None,
     utc: bool,
     as_json: bool,
 ) -> int:
@@ -108,6 +114,7 @@ def alarms(
     from agent.config.location import store_directory
     from agent.store.reader import Reader
 
+    moments = _moments(utc, config_file, language)
     with Reader(store_directory(config_file)) as reader:
         known = known_alarms(reader) if follow else []  # first
         followed = Followed(reader, known, brief=not as_json) if follow else None
@@ -122,14 +129,15 @@ def alarms(
             for row in rows:
                 say_json(row, indent=None)
         elif rows:
-            _say_list(table.lines(rows, _moments(utc)), rows)
+            _say_list(table.lines(rows, moments), rows)
         elif not follow:
-            say("no alarm is open" if open_only else "no alarms")
+            key = "terminal.none_open" if open_only else "terminal.none"
+            say(moments.language.phrase(key, "no alarms"))
         _say_unstored(waits, as_json, utc)
         _say_life(found, as_json, utc)
         if followed is not None:
             for news in followed.changes(found):
-                _say_news(news, as_json, utc)
+                _say_news(news, as_json, moments)
     return code
 
 
@@ -166,13 +174,14 @@ def _say_life(life: Life, as_json: bool, utc: bool) -> None:
         say(Colored(told, "red"))
 
 
-def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
+def _say_news(news: Mapping[str, Any] | Life, as_json: bool, moments: Moments) -> None:
     from agent.alarms.document import describe
     from agent.alarms.lifecycle import OPENED
     from agent.commands.life import Life
+    from agent.wording.sentence import first_sentence
 
     if isinstance(news, Life):
-        _say_life(news, as_json, utc)
+        _say_life(news, as_json, moments.utc)
         if news.watching and not as_json:
             say(Colored("an agent watches again", "green"))
     elif as_json:
@@ -180,10 +189,13 @@ def _say_news(news: Mapping[str, Any] | Life, as_json: bool, utc: bool) -> None:
     elif "group" in news:
         say(Colored(_group_line(news["group"]), "red"))
     elif "transition" in news:
-        for line in _transition_lines(news["transition"], utc):
+        for line in _transition_lines(news["transition"], moments):
             say(line)
     else:
-        text = describe(news, _moments(utc).full) + _mark(news.get("raised_as") or {})
+        text = describe(news, moments.full)
+        if moments.language.name != "en":
+            text = f"{news['stream']}#{news['number']}: {first_sentence(news, moments.told)}"
+        text += _mark(news.get("raised_as") or {})
         calls = news["state"] == OPENED and not (news.get("raised_as") or {}).get("advisory")
         say(Colored(text, "red") if calls else text)
 
@@ -204,24 +216,31 @@ def _group_line(group: Mapping[str, Any]) -> str:
     )
 
 
-def _transition_lines(row: Mapping[str, Any], utc: bool) -> Sequence[str]:
+def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]:
     from agent.commands.alarms.shown import row_text
 
-    return [f"{row['stream']} {row_text(row, _moments(utc))}"]
+    return [f"{row['stream']} {row_text(row, moments)}"]
 
 
-def _moments(utc: bool) -> Any:
+def _moments(utc: bool, config_file: Path | None = None, language: str | None = None) -> Moments:
+    """Return now, in the language asked for or configured; without a file in English."""
     from agent.commands.alarms.moments import Moments
+    from agent.commands.alarms.told import language_of
+    from agent.wording.language import ENGLISH
 
-    return Moments(datetime.now(UTC), utc)
+    told = ENGLISH if config_file is None else language_of(config_file, language)
+    return Moments(datetime.now(UTC), utc, told)
 
 
 @alarms.command()
 @_single
 @config_option
+@_language_option
 @_utc_option
 @json_option
-def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
+def show(
+    alarm: Reference, config_file: Path, language: str | None, utc: bool, as_json: bool
+) -> int:
     """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook."""
     from agent.commands.alarms import listed, shown
     from agent.commands.life import life
@@ -233,7 +252,8 @@ def show(alarm: Reference, config_file: Path, utc: bool, as_json: bool) -> int:
     if as_json:
         say_json({"agent": watched._asdict(), "alarm": found})
         return watched.exit_code
-    for line in shown.lines(found, _moments(utc), config_file, console.has_blocks()):
+    moments = _moments(utc, config_file, language)
+    for line in shown.lines(found, moments, config_file, console.has_blocks()):
         say(line)
     _say_life(watched, as_json, utc)
     return watched.exit_code

@@ -10,6 +10,7 @@ from agent.alarms.document import gravest_first
 from agent.alarms.lifecycle import GAP, OPENED
 from agent.alarms.names import point_of
 from agent.alarms.points import severity_of
+from agent.commands.alarms.similar import similar
 from agent.handling.priority import PRIORITIES
 from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED, WORDS, Standing
 from agent.store.reader import Reader
@@ -182,7 +183,7 @@ def _rank(alarm: Mapping[str, Any]) -> int:
 
 
 def one(reader: Reader, wanted: Reference) -> Alarm:
-    """Return the alarm that a person named, with ``handling`` and ``logbook``.
+    """Return the alarm that a person named, with ``handling``, ``logbook`` and ``similar``.
 
     Raises:
         NoSuchAlarm: the alarm does not exist, or several streams have one of this number.
@@ -198,7 +199,8 @@ def one(reader: Reader, wanted: Reference) -> Alarm:
     if alarm is None:
         raise NoSuchAlarm(f"{stream} has no alarm {number}; fieldwatch-agent alarms lists them")
     logbook = reader.logbook(stream, point_of(alarm), _LOGBOOK_ROWS)
-    return handled(alarm, reader.standings()) | {"logbook": logbook}
+    found = handled(alarm, reader.standings())
+    return found | {"logbook": logbook, "similar": similar(reader, alarm)}
 
 
 def _unclear(number: int, streams: list[str]) -> str:

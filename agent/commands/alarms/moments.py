@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from agent.wording.language import ENGLISH, Language
+from agent.wording.message import Message
 from models.times import unix_s
 
-_UNITS = (("day", 86400.0), ("h", 3600.0), ("min", 60.0))
+_UNITS = (("day", 86400.0), ("hours", 3600.0), ("minutes", 60.0))
 
 
 class Moments(NamedTuple):
@@ -15,6 +17,22 @@ class Moments(NamedTuple):
 
     now: datetime  # with a zone
     utc: bool
+    language: Language = ENGLISH
+
+    @property
+    def told(self) -> Language:
+        """The reader's language, with times in full."""
+        return self.language.timed(self.full)
+
+    @property
+    def soon(self) -> Language:
+        """The reader's language, with times of the next days, to the minute."""
+        return self.language.timed(self._to_the_minute)
+
+    def _to_the_minute(self, text: str) -> str:
+        moment = self.of(text)
+        form = self.language.phrase("time.brief", "%d %b %H:%M")
+        return "-" if moment is None else moment.strftime(form)
 
     def of(self, text: str | None) -> datetime | None:
         """Return a time of a document, in the reader's zone; None if it is not a time."""
@@ -37,12 +55,14 @@ class Moments(NamedTuple):
         if moment is None:
             return "-"
         here = self.now if self.utc else self.now.astimezone()
-        return moment.strftime("%d %b %H:%M" if moment.year == here.year else "%d %b %Y")
+        form = "time.brief" if moment.year == here.year else "time.year"
+        return moment.strftime(self.language.phrase(form, "%d %b %H:%M"))
 
     def full(self, text: str | None) -> str:
         """Return the whole time with its zone, to the second."""
         moment = self.of(text)
-        return "-" if moment is None else moment.strftime("%d %b %Y %H:%M:%S %Z")
+        form = self.language.phrase("time.full", "%d %b %Y %H:%M:%S %Z")
+        return "-" if moment is None else moment.strftime(form)
 
     def zone(self) -> str:
         """Return the zone of the times."""
@@ -54,10 +74,10 @@ class Moments(NamedTuple):
     def age(self, text: str | None) -> str:
         """Return how long ago a time was."""
         seconds = self.between_s(text, None)
-        return "-" if seconds is None else lasting(seconds)
+        return "-" if seconds is None else lasting(seconds, self.language)
 
 
-def lasting(seconds: float) -> str:
+def lasting(seconds: float, told: Language = ENGLISH) -> str:
     """Return a duration in words, in the largest unit that it fills.
 
     >>> lasting(30), lasting(90), lasting(7300), lasting(86400), lasting(3 * 86400)
@@ -66,5 +86,6 @@ def lasting(seconds: float) -> str:
     for name, size in _UNITS:
         if seconds >= size:
             count = int(seconds / size)
-            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''}"
-    return "under 1 min"
+            key = "days" if name == "day" and count > 1 else name
+            return told.text(Message(f"duration.{key}", {"count": str(count)}))
+    return told.text(Message("age.under"))

@@ -1,4 +1,4 @@
-"""One alarm for a person: advice, findings, certainty, a chart, and the logbook."""
+"""One alarm for a person: advice, findings, certainty, similar alarms, a chart, and the logbook."""
 
 from __future__ import annotations
 
@@ -6,22 +6,26 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.alarms.document import observed
 from agent.commands.alarms.listed import Alarm, priority_of
-from agent.commands.alarms.moments import Moments, lasting
-from agent.commands.alarms.table import CHANNELS_MAX, reference, shelving, wrapped
+from agent.commands.alarms.moments import Moments
+from agent.commands.alarms.table import reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
+from agent.wording import lines as wording
 from agent.wording.advice import to_do
 from agent.wording.language import Language
+from agent.wording.message import Message, Value
+from agent.wording.sentence import first_sentence, title_of
 from models.cells import cell
 from models.errors import ConfigError, StoreError
 from models.printable import printable
-from models.shown import NO_VALUE, shown
+from models.shown import NO_VALUE
 
 _POINTS: Final = 24  # of the chart: it must fit beside the names and values
 _AROUND_S: Final = (60.0, 3600.0)  # least and most time that the chart shows before the onset
-_CHANNEL: Final = "  {:<26} {:>14} {:>14} {:>14}  {}"
+_LABEL_CHARS: Final = 11
+_CHANNEL: Final = "  {:<24} {:>12} {:>12} {:>12}  {}"
+_COLUMNS: Final = "channel worst expected newest share"
 _NEXT: Final[Mapping[str, str]] = {
     "UNACK": "ack",
     "RTNUN": "ack",
@@ -34,95 +38,133 @@ _NEXT: Final[Mapping[str, str]] = {
 
 def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
     """Yield the lines of the alarm; ``blocks``: whether the terminal has block characters."""
-    yield from wrapped(f"{reference(alarm)}: {_sentence(alarm, moments)}", "")
-    yield from wrapped(f"To do: {to_do(alarm, Language('en', time=moments.full))}", "")
+    told = moments.told
+    sentence = first_sentence(alarm, told, moments.now.timestamp())
+    yield from wrapped(f"{reference(alarm)}: {sentence}", "")
+    yield from wrapped(_text(told, "terminal.to_do", action=to_do(alarm, told)), "")
+    if helped := wording.help_text(alarm):
+        yield from wrapped(_text(told, "terminal.help", help=helped), "")
     yield ""
     yield from _facts(alarm, moments)
-    yield from _channels(alarm)
+    yield from _channels(alarm, told)
+    yield from _similar(alarm, moments)
     yield from _chart(alarm, moments, config_file, blocks)
     yield from _logbook(alarm, moments)
     if handling := alarm["handling"]:
         if (verb := _NEXT.get(handling["state"])) is not None:
             yield ""
-            yield printable(f"Next: fieldwatch-agent alarms {verb} {reference(alarm)}")
+            command = f"fieldwatch-agent alarms {verb} {reference(alarm)}"
+            yield printable(_text(told, "terminal.next", command=command))
 
 
-def _sentence(alarm: Alarm, moments: Moments) -> str:
-    kind, found = alarm["kind"].replace("_", " "), observed(alarm, CHANNELS_MAX)
-    said = f"{kind}: {found}" if found else kind
-    seconds = moments.between_s(alarm["onset"], alarm["closed"])
-    if seconds is None:
-        return said
-    return f"{said}; {'for' if alarm['closed'] is None else 'it lasted'} {lasting(seconds)}"
+def _text(told: Language, key: str, **parameters: Value) -> str:
+    return told.text(Message(key, parameters))
 
 
 def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
-    handling = alarm["handling"]
-    yield f"state      {_state(alarm)}"
+    """Yield a line for each fact that is known, with its name in a column before it."""
+    told = moments.told
+    facts = [(told.phrase(f"label.{key}", key), fact) for key, fact in _known(alarm, moments)]
+    width = max(_LABEL_CHARS, *(len(label) + 2 for label, _ in facts))
+    for label, fact in facts:
+        yield from wrapped(f"{label:<{width}}{fact}", "", " " * width)
+
+
+def _known(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
+    """Yield the facts that are known, each with the key of its name."""
+    handling, told = alarm["handling"], moments.told
+    yield "state", _state(alarm, told)
     if handling:
-        urgent = f"{priority_of(alarm)}: severity {alarm.get('severity', NO_VALUE)}"
-        yield f"priority   {urgent}, consequence {handling['consequence']}"
-    yield from wrapped(f"how sure   {_how_sure(alarm)}", "", " " * 11)
-    yield f"onset      {moments.full(alarm['onset'])}"
-    yield f"opened     {moments.full(alarm['opened'])}"
-    if alarm.get("worst_at"):
-        yield f"worst      {moments.full(alarm['worst_at'])}"
-    if alarm.get("newest_at"):
-        yield f"newest     {moments.full(alarm['newest_at'])}"
-    if alarm["closed"]:
-        yield f"closed     {moments.full(alarm['closed'])}"
+        yield "priority", _priority(alarm, told)
+    findings = {
+        "sure": wording.how_sure(alarm, told),
+        "outlook": wording.outlook(alarm, moments.soon),
+        "suspect": wording.suspect(alarm, told),
+        "operating": wording.operating(alarm, told),
+    }
+    yield from ((key, found) for key, found in findings.items() if found)
+    yield "onset", moments.full(alarm["onset"])
+    yield "opened", moments.full(alarm["opened"])
+    for key, time in (("worst", "worst_at"), ("newest", "newest_at"), ("closed", "closed")):
+        if alarm.get(time):
+            yield key, moments.full(alarm[time])
     if (put_aside := shelving(handling, moments)) is not None:
-        yield f"shelved    {put_aside}"
+        yield "shelved", put_aside
     if handling and handling["raised"] > 1:
-        yield f"raised     {handling['raised']} times since it was last normal"
+        yield "raised", _text(told, "show.raised", count=str(handling["raised"]))
     if handling:
-        yield from _marks(handling)
+        yield from _marks(handling, told)
+    if found := wording.found_by(alarm, told):
+        yield "found_by", found
 
 
-def _marks(handling: Mapping[str, Any]) -> Iterator[str]:
+def _priority(alarm: Alarm, told: Language) -> str:
+    grades = (priority_of(alarm), alarm.get("severity"), alarm["handling"]["consequence"])
+    words = [told.phrase(f"grade.{one}", str(one or NO_VALUE)) for one in grades]
+    return _text(told, "show.priority", priority=words[0], severity=words[1], consequence=words[2])
+
+
+def _marks(handling: Mapping[str, Any], told: Language) -> Iterator[tuple[str, str]]:
     """Yield what else is special about an alarm's handling."""
     if handling["advisory"]:
-        yield "advisory   it needs no action now, and calls nobody"
+        yield "advisory", told.phrase("mark.advisory", "an advisory")
     if handling["chattering"]:
-        yield f"chatters   raised {handling['chattering']} times; it is not announced each time"
+        yield "chatters", _text(told, "mark.chatters", count=str(handling["chattering"]))
     if handling["grouped"]:
-        yield "flood      it is announced with others of its stream"
+        yield "flood", told.phrase("mark.flood", "a flood")
 
 
-def _state(alarm: Alarm) -> str:
+def _state(alarm: Alarm, told: Language) -> str:
     if (handling := alarm["handling"]) is None:
-        return "active" if alarm["state"] == "opened" else "over"
-    unknown = ", no longer watched" if handling["condition"] == "unknown" else ""
-    return f"{handling['told']}{unknown} ({handling['state']})"
+        word = "active" if alarm["state"] == "opened" else "over"
+        return told.phrase(f"state.{word}", word)
+    said = told.phrase(f"state.{handling['state']}", handling["told"])
+    if handling["condition"] == "unknown":
+        said = _text(told, "show.unwatched", state=said)
+    return f"{said} ({handling['state']})"
 
 
-def _how_sure(alarm: Alarm) -> str:
-    if alarm["kind"] == "limit_passed":
-        return "certain: measured values were beyond the limit"
-    if alarm.get("limit"):
-        return f"a forecast; chance {100 * alarm['limit']['probability']:.0f} %"
-    if alarm["kind"] != "anomaly":
-        return "certain: it was measured"
-    said = f"score {shown(alarm['score'], '.1f')} (1 is the threshold)"
-    if not (probability := alarm.get("probability")):
-        return said
-    return f"{said}; normal operation reaches it in 1 of {1 / probability:,.0f} samples"
-
-
-def _channels(alarm: Alarm) -> Iterator[str]:
+def _channels(alarm: Alarm, told: Language) -> Iterator[str]:
     if not alarm["channels"]:
         return
     yield ""
-    yield _CHANNEL.format("channel", "worst", "expected", "newest", "share").rstrip()
+    head = told.phrase("terminal.columns", _COLUMNS).split()
+    fitting = head if len(head) == len(_COLUMNS.split()) else _COLUMNS.split()
+    yield _CHANNEL.format(*map(printable, fitting)).rstrip()
     total = sum(one["score"] or 0.0 for one in alarm["channels"])
     for one in alarm["channels"]:
-        name = f"{one['channel']} {one['unit']}".strip()
-        values = [shown(one.get(key), absent="-") for key in ("observed", "expected", "newest")]
-        share = f"{100 * (one['score'] or 0.0) / total:.0f} %" if total else ""
-        yield _CHANNEL.format(cell(name, 26), *values, share).rstrip()
+        name = f"{title_of(one)} {one['unit']}".strip()
+        found = (one.get(key) for key in ("observed", "expected", "newest"))
+        values = ["-" if value is None else told.number(value) for value in found]
+        share = told.share((one["score"] or 0.0) / total) if total else ""
+        yield _CHANNEL.format(cell(name, 24), *map(cell, values), printable(share)).rstrip()
     if quality := alarm.get("quality"):
-        told = ", ".join(f"{channel} {what}" for channel, what in quality.items())
-        yield from wrapped(f"not measured when it opened: {told}", "  ")
+        names = ", ".join(f"{channel} {what}" for channel, what in quality.items())
+        yield from wrapped(_text(told, "terminal.not_measured", channels=names), "  ")
+
+
+def _similar(alarm: Alarm, moments: Moments) -> Iterator[str]:
+    """Yield the earlier alarms like this one, each with what people said of it."""
+    if not alarm["similar"]:
+        return
+    told = moments.told
+    yield ""
+    yield printable(told.phrase("terminal.similar", "similar alarms"))
+    for one in alarm["similar"]:
+        said = "; ".join(_said(row, told) for row in one["said"])
+        text = said or told.phrase("similar.nothing_said", "-")
+        name = f"{one['stream']}#{one['number']}"
+        yield from wrapped(f"{name}  {moments.brief(one['onset'])}  {text}", "  ", "      ")
+
+
+def _said(row: Mapping[str, Any], told: Language) -> str:
+    """Return a label or a note of a person."""
+    what = told.phrase(f"row.{row['what']}", SAID.get(row["what"], row["what"]))
+    if row["label"]:
+        what = told.phrase(f"labelled.{row['label']}", row["label"])
+    key = "similar.said_why" if row["why"] else "similar.said"
+    parameters = {"what": what, "by": row["by"]} | ({"why": row["why"]} if row["why"] else {})
+    return _text(told, key, **parameters)
 
 
 def _chart(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
@@ -143,9 +185,11 @@ def _chart(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> I
     if not document["points"]:
         return
     yield ""
+    told = moments.told
     begin, end = moments.full(document["from"]), moments.full(document["to"])
-    yield f"around the onset: {begin} to {end}"
-    for line in history.chart(document, blocks):
+    yield from wrapped(_text(told, "terminal.around", begin=begin, end=end), "")
+    score = printable(told.phrase("terminal.score", "score"), 26)
+    for line in history.chart(document, blocks, score):
         yield f"  {line}"
 
 
@@ -153,25 +197,33 @@ def _logbook(alarm: Alarm, moments: Moments) -> Iterator[str]:
     if not alarm["logbook"]:
         return
     yield ""
-    yield "logbook"
+    yield printable(moments.language.phrase("terminal.logbook", "logbook"))
     for row in alarm["logbook"]:
         yield from wrapped(row_text(row, moments), "  ", "      ")
 
 
-def _mark(row: Mapping[str, Any]) -> str:
+def _mark(row: Mapping[str, Any], told: Language) -> str:
     """Return the mark of a transition; rows of older versions have none."""
     if row.get("advisory"):
-        return ", an advisory"
+        return told.phrase("row.advisory", ", an advisory")
     if row.get("chattering"):
-        return f", it chatters (raised {row['chattering']} times)"
-    return ", in a flood" if row.get("grouped") else ""
+        return _text(told, "row.chattering", count=str(row["chattering"]))
+    return told.phrase("row.grouped", ", in a flood") if row.get("grouped") else ""
 
 
 def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     """Return a row of the logbook in one line."""
-    by = "" if row["by"] == AGENT else f" by {row['by']}"
-    label = f" {row['label']}" if row["label"] else ""
-    went = "" if row["before"] == row["after"] else f": now {WORDS[row['after']]}"
-    why = f" ({row['why']})" if row["why"] else ""
-    said = f"{SAID[row['what']]}{label}{by}{_mark(row) if row['what'] == 'raised' else ''}"
-    return f"{moments.full(row['at'])}  #{row['number']} {said}{went}{why}"
+    told = moments.language
+    said = told.phrase(f"row.{row['what']}", SAID.get(row["what"], row["what"]))
+    if row["label"]:
+        said = f"{said} {told.phrase('labelled.' + row['label'], row['label'])}"
+    if row["what"] == "raised":
+        said += _mark(row, told)
+    if row["by"] != AGENT:
+        said = _text(told, "row.by", text=said, by=row["by"])
+    if row["before"] != row["after"]:
+        state = told.phrase(f"state.{row['after']}", WORDS.get(row["after"], row["after"]))
+        said = _text(told, "row.now", text=said, state=state)
+    if row["why"]:
+        said = _text(told, "row.why", text=said, why=row["why"])
+    return f"{moments.full(row['at'])}  #{row['number']} {said}"
