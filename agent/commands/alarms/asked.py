@@ -33,7 +33,18 @@ def asked(
         raise NoSuchAlarm(_not_the_newest(alarm))
     revision = wanted.revision if wanted.revision is not None else handling and handling["revision"]
     named = {"stream": alarm["stream"], "number": alarm["number"], "revision": revision}
-    given = {key: value for key, value in (named | dict(arguments)).items() if value is not None}
+    return request(config_file, verb, named | dict(arguments))
+
+
+def request(config_file: Path, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request to the agent, without the arguments that are None; return its result.
+
+    Raises:
+        NoAgent: no agent runs; nothing has changed.
+        Refused: the agent refused the request; the text gives the reason.
+
+    """
+    given = {key: value for key, value in arguments.items() if value is not None}
     return ask_running(config_file, verb, given)
 
 

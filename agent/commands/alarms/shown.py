@@ -148,6 +148,8 @@ def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     """Return a row of the logbook in one line."""
     by = "" if row["by"] == AGENT else f" by {row['by']}"
     label = f" {row['label']}" if row["label"] else ""
+    if row.get("begin"):  # absent in rows of older versions
+        label += f", {moments.brief(row['begin'])} to {moments.brief(row['end'])},"
     went = "" if row["before"] == row["after"] else f": now {WORDS[row['after']]}"
     why = f" ({row['why']})" if row["why"] else ""
     return f"{moments.full(row['at'])}  #{row['number']} {SAID[row['what']]}{label}{by}{went}{why}"
