@@ -27,7 +27,7 @@ from agent.clock import Clock
 from agent.commits import CLOCK, HANDLING, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
-from agent.config.load import AgentConfig, StoreTable
+from agent.config.load import AgentConfig, AlarmsTable, StoreTable
 from agent.control.control import Control
 from agent.control.dispatch import Verb
 from agent.control.door import Door
@@ -49,7 +49,7 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
-from agent.operating import Operating, Roles
+from agent.operating import Labelling, Operating, Roles
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
@@ -112,7 +112,13 @@ class Daemon:
         self._relay = Relay(uplink)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
-        self._operating = Operating(self._points, store.records.alarm, clock.wall_s, _roles(config))
+        self._operating = Operating(
+            self._points,
+            store.records.alarm,
+            clock.wall_s,
+            _roles(config),
+            _labelling(config.alarms),
+        )
         self._control = Control(
             inbox or Inbox(),
             door,
@@ -337,6 +343,7 @@ class Daemon:
         )
         self._points.configure(*handling_of(config))
         self._operating.roles = _roles(config)
+        self._operating.labelling = _labelling(config.alarms)
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
         for fleet in prepared.fleets:
@@ -523,6 +530,10 @@ def _quarantine(config: AgentConfig) -> Quarantine:
 
 def _roles(config: AgentConfig) -> Roles:
     return Roles(config.control.operators, config.control.maintainers)
+
+
+def _labelling(table: AlarmsTable) -> Labelling:
+    return Labelling(table.fault_kinds, table.ask_again_days * 86_400.0)
 
 
 def _retention(table: StoreTable) -> Retention:

@@ -581,10 +581,13 @@ class Lineage(_Part):
     columns: dict[str, str] = Field(
         {}, description="Columns of the channels whose column has another name"
     )
+    cuts: list[tuple[str, str]] = Field(
+        [], description="Begin and end of what labels cut out of the recordings"
+    )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), time_column="time", clock_column=None, columns={})
+        return _without(serialize(self), time_column="time", clock_column=None, columns={}, cuts=[])
 
 
 class FilePart(_Part):

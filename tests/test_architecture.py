@@ -150,6 +150,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "click": {
         "agent/cli.py",
         "agent/commands/alarms/commands.py",
+        "agent/commands/labels.py",
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
         "models/options.py",

@@ -163,6 +163,17 @@ class DataTable(Table):
         description="If a larger share of the rows, or of a column's cells, cannot be read, the"
         " training stops and names the first: another setting here is probably wrong",
     )
+    labels: str | None = Field(
+        None,
+        description="File of labels, from `fieldwatch-agent labels export`: confirmed faults,"
+        " maintenance and what is not explained yet are cut out of the recordings",
+    )
+    labels_margin_samples: int = Field(
+        50,
+        ge=0,
+        le=SAMPLES_MAX,
+        description="Samples before and after each label that are cut out, too",
+    )
     channels: list[ChannelTable] = Field(min_length=1)
     sources: list[SourceTable] = Field(
         [], max_length=SOURCES_MAX, description="Raw channels; features are computed from them"
@@ -886,6 +897,12 @@ class ConfigFile:
                 raise ConfigError(f"{self.path}: {key} = {pattern!r}: there is no such file")
             found += [file for file in files if file not in found]
         return found
+
+    @property
+    def labels(self) -> Path | None:
+        """The file of ``data.labels``; None: nothing is cut out of the recordings."""
+        named = self.config.data.labels
+        return None if named is None else self.path.parent / named
 
     @property
     def output(self) -> Path:

@@ -306,6 +306,25 @@ def _data(data: dict[str, Any]) -> Iterable[str]:
     if data["rejected"]:
         yield f"<p>Not put on the grid: {pages.text(_causes(data['rejected']))}.</p>"
     yield from (f"<p>{pages.text(remark)}.</p>" for remark in data["remarks"])
+    if "labels" in data:
+        yield from _cuts(data["labels"])
+
+
+def _cuts(cuts: dict[str, Any]) -> Iterable[str]:
+    yield "<h2>What labels cut out of the recordings</h2>"
+    yield pages.table(
+        ("label", "kind", "from", "to", "samples"),
+        (
+            (row["label"], row["kind"], row["from"], row["to"], f"{row['samples']:,}")
+            for row in cuts["cuts"]
+        ),
+    )
+    told = (
+        f"{cuts['removed']:,} samples were cut out, with {cuts['margin_s']:g} s around each label;"
+        f" {cuts['remaining']:,} remain. False alarms that stay in: {cuts['false_alarms']}. The"
+        f" labels are those of {cuts['labels']}."
+    )
+    yield f"<p>{pages.text(told)}</p>"
 
 
 def _causes(counts: Mapping[str, int]) -> str:

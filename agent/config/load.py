@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from agent.config import environment
 from agent.config.broker import MqttTable
@@ -119,6 +119,9 @@ class HealthTable(Table):
     interval_s: Positive = Field(60.0, description="Interval of the health messages")
 
 
+FaultKind = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
 class AlarmsTable(Table):
     """How people handle alarms; ``[streams.alarms]`` has what differs between streams."""
 
@@ -162,6 +165,17 @@ class AlarmsTable(Table):
         5, description="A flood ends with fewer new alarms than this within flood_s"
     )
     flood_s: Positive = Field(600.0, le=86_400, description="See flood_alarms")
+    fault_kinds: list[FaultKind] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Kinds of fault to choose from for the label 'confirmed'; another text is"
+        " allowed",
+    )
+    ask_again_days: Positive = Field(
+        7.0,
+        le=366,
+        description="An alarm with the label 'nothing-found' is listed again after this time, days",
+    )
     advisory_h: Positive = Field(
         24.0,
         le=87_600,
