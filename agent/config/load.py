@@ -93,7 +93,7 @@ class StoreTable(Table):
     )
     alarms_days_max: Positive | None = Field(
         None,
-        description="Drop alarms closed for longer than this, and older rows of the logbook;"
+        description="Drop alarms closed for longer than this, and their rows of the logbook;"
         " absent: no limit",
     )
     history_days_max: Positive = Field(
