@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.commands.alarms.listed import Reference
     from agent.commands.alarms.moments import Moments
     from agent.commands.life import Life
+    from agent.store.reader import Reader
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -108,8 +109,7 @@ def alarms(
     """
     if context.invoked_subcommand is not None:
         return 0
-    from agent.commands.alarms import labels as labelled
-    from agent.commands.alarms import listed, table
+    from agent.commands.alarms import listed
     from agent.commands.follow import Followed, known_alarms
     from agent.commands.life import life
     from agent.commands.running import unstored
@@ -118,32 +118,48 @@ def alarms(
 
     moments = _moments(utc, config_file, language)
     with Reader(store_directory(config_file)) as reader:
-        known = known_alarms(reader) if follow else []  # first
+        found = life(reader)
+        waits = unstored(config_file) if found.watching else None  # before the rows are read
+        known = known_alarms(reader) if follow else []  # likewise
         followed = Followed(reader, known, brief=not as_json) if follow else None
         rows = listed.alarms(reader, limit, open_only)
-        found = life(reader)
-        waits = unstored(config_file) if found.watching else None
-        code = StoreError.exit_code if waits else found.exit_code
         if as_json and followed is None:
             say_json({"agent": found._asdict(), "unstored": waits, "alarms": rows})
-            return code
-        if as_json:
-            for row in rows:
-                say_json(row, indent=None)
-        elif rows:
-            _say_list(table.lines(rows, moments), rows)
-        elif not follow:
+        else:
             key = "terminal.none_open" if open_only else "terminal.none"
-            say(moments.language.phrase(key, "no alarms"))
-        if not as_json:
-            for line in labelled.reminder(labelled.due_again(reader, time.time())):
-                say(line)
-        _say_unstored(waits, as_json, utc)
-        _say_life(found, as_json, utc)
+            none = "" if follow else moments.language.phrase(key, "no alarms")
+            _say_rows(rows, none, as_json, moments)
+            _say_reminder(reader, as_json)
+            _say_unstored(waits, as_json, utc)
+            _say_life(found, as_json, utc)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, moments)
-    return code
+    return StoreError.exit_code if waits else found.exit_code
+
+
+def _say_rows(
+    rows: Sequence[Mapping[str, Any]], none: str, as_json: bool, moments: Moments
+) -> None:
+    """Print alarms; ``none`` is what people read if there are none."""
+    from agent.commands.alarms import table
+
+    if as_json:
+        for row in rows:
+            say_json(row, indent=None)
+    elif rows:
+        _say_list(table.lines(rows, moments), rows)
+    elif none:
+        say(none)
+
+
+def _say_reminder(reader: Reader, as_json: bool) -> None:
+    """Print which alarms nobody has explained yet."""
+    from agent.commands.alarms import labels
+
+    if not as_json:
+        for line in labels.reminder(labels.due_again(reader, time.time())):
+            say(line)
 
 
 def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
