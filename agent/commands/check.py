@@ -19,7 +19,8 @@ from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.bundles.verdict import objection
 from agent.commands.apart import NOT_ASKED, Apart
-from agent.commands.finding import Finding
+from agent.commands.check_onsite import on_site
+from agent.commands.finding import UNAVAILABLE, Finding
 from agent.commands.secrecy import other_user, secrets
 from agent.config import load as configuration
 from agent.config.broker import BrokerTable
@@ -59,7 +60,6 @@ from models.printable import printable
 from models.settings import dotted, explain
 from models.validation import ValidationError
 
-UNAVAILABLE = 69  # sysexits: an external resource is absent; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
 _SLOW = (
     "pattern: several repeats can match the same text, and trying all ways takes too long. Name"
@@ -156,6 +156,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
     findings += secrets(config)
+    findings += on_site(config)
     findings += _broker(config, other)
     return findings
 

@@ -19,6 +19,7 @@ from agent.config.inputs import LINES, AnyInput, MqttInputTable
 from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
+from agent.config.onsite import OnSiteTable
 from agent.config.streams import (
     ALARM_KINDS,
     AlarmKind,
@@ -373,6 +374,7 @@ class AgentConfig(Table):
     alarms: AlarmsTable = Field(AlarmsTable(), description="How people handle alarms")
     language: LanguageTable = Field(LanguageTable(), description="The language of alarms")
     shift: ShiftTable = Field(ShiftTable(), description="When the shifts begin")
+    on_site: OnSiteTable = Field(OnSiteTable(), description="What tells people on site")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
     log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
@@ -446,6 +448,17 @@ class AgentConfig(Table):
                 f"inputs: client_id = {client_id} occurs twice; the broker would end the connection"
                 " of one input whenever the other connects"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hooks_name_streams(self) -> AgentConfig:
+        streams = {table.name for table in self.streams}
+        for hook in self.on_site.hooks:
+            for name in sorted(set(hook.streams) - streams):
+                raise ValueError(
+                    f"on_site.hooks: {hook.name}: streams has {name!r}, and there is no such stream"
+                    f"{nearest(name, streams)}"
+                )
         return self
 
     def named(self) -> AgentConfig:
