@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent.commands.alarms.commands import alarms
+from agent.commands.labels import labels
 from agent.commands.options import config_option, interpreter_option, json_option
 from agent.commands.probe.commands import probe
 from models import __version__, console
@@ -240,6 +241,7 @@ def replay(
 
 
 commands.add_command(alarms)
+commands.add_command(labels)
 
 
 @commands.command()
@@ -341,6 +343,14 @@ def reload(config_file: Path) -> int:
     help="Assume that the channel's last steps had this value. CHANNEL+=VALUE adds to them.",
 )
 @click.option(
+    "--plan",
+    "plans",
+    multiple=True,
+    metavar="CHANNEL=VALUE",
+    help="Assume that the channel has this value from now on; the others follow. CHANNEL+=VALUE"
+    " adds to its forecast.",
+)
+@click.option(
     "--hold",
     type=click.IntRange(1),
     metavar="STEPS",
@@ -362,23 +372,30 @@ def forecast(
     config_file: Path,
     stream: str,
     settings: tuple[str, ...],
+    plans: tuple[str, ...],
     hold: int | None,
     horizon: int | None,
     recursive: bool,
     as_json: bool,
 ) -> int:
-    """Forecast a stream from its stored history, or from a hypothetical one (--set).
+    """Forecast a stream from its stored history, or what if (--set, --plan).
+
+    --set changes the stored history, --plan the future of a channel that people set.
 
     If no agent watches, the command says since when, and ends with exit code 3.
     """
     from agent.commands import forecast as forecasts
     from agent.commands.forecast_text import describe
 
-    try:
-        wanted = [forecasts.parse_setting(text) for text in settings]
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--set") from error
-    document = forecasts.forecast(config_file, stream, wanted, hold, horizon, recursive)
+    given = {}
+    for option, texts in (("--set", settings), ("--plan", plans)):
+        try:
+            given[option] = [forecasts.parse_setting(text) for text in texts]
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint=option) from error
+    document = forecasts.forecast(
+        config_file, stream, given["--set"], hold, horizon, recursive, given["--plan"]
+    )
     _tell(document, as_json, describe)
     return _end(document, as_json)
 

@@ -19,6 +19,7 @@ from agent.clock import Clock
 from agent.health.measured import LATENCIES_KEPT, Latencies
 from agent.health.sdnotify import Notifier
 from agent.inputs.source import Chunk, Input
+from agent.onsite.hooks import Hooks
 from agent.scoring.streams import Streams
 from agent.store.batch import Batch
 from agent.store.degraded import Trouble
@@ -46,6 +47,7 @@ class Commits:
         batch: The first batch to commit.
         state_interval_s: Seconds between two saves of the whole memory.
         points: The handling of alarms.
+        hooks: The hooks on site, which are told of transitions.
 
     """
 
@@ -60,9 +62,10 @@ class Commits:
         batch: Batch,
         state_interval_s: float,
         points: Points,
+        hooks: Hooks,
     ) -> None:
         self.batch = batch
-        self._points = points
+        self._points, self._hooks = points, hooks
         self.latencies = Latencies()
         self._store, self._streams, self._inputs = store, streams, inputs
         self._relay, self._notifier, self._clock = relay, notifier, clock
@@ -121,11 +124,12 @@ class Commits:
         batch = self.batch
         batch.acked += self._relay.acknowledged()
         batch.counters |= self._relay.counters()
+        batch.settled += self._hooks.settled()
         self._streams.flush(batch)
         self._save(stopping)
         self._handle_alarms()
         batch.status = status
-        acked, waiting = batch.acked, batch.rows()
+        acked, waiting, settled = batch.acked, batch.rows(), batch.settled
         self._more_acknowledged = len(acked) >= DELETED_MAX and not self.error
         if self._relay.outbox_damaged():
             self._store.outbox_damaged()
@@ -136,6 +140,7 @@ class Commits:
             self._failed(error)
             if not batch.acked:  # all of them are deleted
                 self._relay.committed(acked)
+                self._hooks.committed(settled)
             return False
         finally:
             self._seen = len(batch.samples)
@@ -147,6 +152,7 @@ class Commits:
             self.latencies.add(committed - arrived)
         self._arrivals.clear()
         self._relay.committed(acked)
+        self._hooks.committed(settled)
         for name, tokens in self._tokens.items():
             self._inputs[name].committed(tokens)
         self._tokens.clear()
@@ -166,6 +172,7 @@ class Commits:
             batch.state.setdefault(HANDLING, {}).update(memory)
         batch.standings |= changed
         batch.transitions += made
+        batch.notices += self._hooks.notices(made, batch.alarms)
         batch.messages += [
             Outgoing("transition", one.stream, one.at, one.document()) for one in made
         ]

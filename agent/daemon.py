@@ -27,7 +27,7 @@ from agent.clock import Clock
 from agent.commits import CLOCK, HANDLING, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
-from agent.config.load import AgentConfig, StoreTable
+from agent.config.load import AgentConfig, AlarmsTable, StoreTable
 from agent.control.control import Control
 from agent.control.dispatch import Verb
 from agent.control.door import Door
@@ -49,7 +49,8 @@ from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
-from agent.operating import Operating, Roles
+from agent.onsite.hooks import Hooks
+from agent.operating import Labelling, Operating, Roles
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
@@ -110,9 +111,17 @@ class Daemon:
         self._first_rows = FirstRows(self._inputs)
         self._reading: list[Input] = []
         self._relay = Relay(uplink)
+        self._hooks = Hooks(store.origin, store.directory, store.records.alarm)
+        self._tell_on_site(config)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
-        self._operating = Operating(self._points, store.records.alarm, clock.wall_s, _roles(config))
+        self._operating = Operating(
+            self._points,
+            store.records.alarm,
+            clock.wall_s,
+            _roles(config),
+            _labelling(config.alarms),
+        )
         self._control = Control(
             inbox or Inbox(),
             door,
@@ -136,6 +145,7 @@ class Daemon:
             batch or Batch(),
             config.store.state_interval_s,
             self._points,
+            self._hooks,
         )
         self._batch = self._commits.batch
         self._in_hand: Sequence[Chunk] = ()  # the chunks being scored
@@ -160,6 +170,7 @@ class Daemon:
             self._reloads,
             self._control,
             self._points,
+            self._hooks,
         )
 
     def stop(self) -> None:
@@ -205,6 +216,7 @@ class Daemon:
             source.start(self._chunks.put)
             self._reading.append(source)
         self._relay.start()
+        self._hooks.start()
         self._commit()  # stores a first status, for commands before the first reading
         self._control.open()
         self._notifier.ready()
@@ -337,6 +349,8 @@ class Daemon:
         )
         self._points.configure(*handling_of(config))
         self._operating.roles = _roles(config)
+        self._operating.labelling = _labelling(config.alarms)
+        self._tell_on_site(config)
         now = time.monotonic()
         self._next_health = min(self._next_health, now + config.health.interval_s)
         for fleet in prepared.fleets:
@@ -352,6 +366,11 @@ class Daemon:
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
+
+    def _tell_on_site(self, config: AgentConfig) -> None:
+        """Take over who is told on site; the next commit drops notices of removed hooks."""
+        self._hooks.configure(config.on_site.hooks, config.language.default)
+        self._store.records.notices.rows_max = self._hooks.rows_max
 
     def _rescue(self) -> None:
         """Commit data that the defect did not affect, and close; the rest is lost as after a kill.
@@ -370,6 +389,7 @@ class Daemon:
         )
         self._commit(with_status=False)
         self._stop_inputs()
+        self._hooks.stop()
         self._relay.stop()
         self._commit(with_status=False)
         self._control.close()
@@ -393,6 +413,7 @@ class Daemon:
     def _finish(self) -> None:
         """Commit, end the uplink, and then commit what was acknowledged meanwhile."""
         self._commit()
+        self._hooks.stop()
         self._relay.stop()
         self._commit()
         self._quarantine.close(clean=not self._aborted)
@@ -523,6 +544,10 @@ def _quarantine(config: AgentConfig) -> Quarantine:
 
 def _roles(config: AgentConfig) -> Roles:
     return Roles(config.control.operators, config.control.maintainers)
+
+
+def _labelling(table: AlarmsTable) -> Labelling:
+    return Labelling(table.fault_kinds, table.ask_again_days * 86_400.0)
 
 
 def _retention(table: StoreTable) -> Retention:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from agent.alarms.limit import check_limits
+from agent.alarms.limit import check_limits, limitable
 from agent.bundles.load import Loaded, Loader, baseline
 from agent.bundles.trial import SECONDS_MAX
 from agent.clock import Clock
@@ -148,7 +148,7 @@ def check_fit(
 ) -> None:
     """Raise ConfigError if the inputs of a stream, or its limits, do not fit a detector."""
     if limits:
-        check_limits(table.name, table.limits, detector.manifest.channels)
+        check_limits(table.name, table.limits, limitable(detector.manifest))
     for source in config.inputs:
         if source.stream == table.name:
             LineParser(source.lines, detector.manifest.source_channels)

@@ -15,21 +15,32 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeGuard
 
-from agent.alarms.points import Points, Request, Stale
+from agent.alarms.names import reported
+from agent.alarms.points import Labelled, Points, Request, Stale
 from agent.control.dispatch import Verb
 from agent.control.inbox import Asker, Command
 from agent.control.protocol import Refused
 from agent.handling.machine import Impossible
 from agent.handling.states import WORDS
-from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID, Door, Transition, What
+from agent.handling.transition import (
+    LABELS,
+    NOTHING_FOUND,
+    REASON_CHARS_MAX,
+    SAID,
+    Door,
+    Transition,
+    What,
+)
 from models.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
 
 _HOUR_S: Final = 3600.0
+_DAY_S: Final = 86_400.0
+_TIME_MAX_S: Final = 253_402_300_799.0  # the last second of the year 9999
 _NUMBER_MAX: Final = 2**53  # largest integer that every JSON parser represents exactly
 _LARGEST: Final = sys.float_info.max  # a JSON integer may be larger, and then cannot become a float
 
@@ -52,8 +63,15 @@ _NEEDS_NO_REVISION: Final[frozenset[What]] = frozenset({"noted", "labelled"})
 _ALL: Final = frozenset({"stream", "number", "revision", "reason"})
 _MORE: Final[Mapping[What, frozenset[str]]] = {
     "shelved": frozenset({"hours", "until_clear"}),
-    "labelled": frozenset({"label"}),
+    "labelled": frozenset({"label", "from", "to"}),
 }
+
+
+class Labelling(NamedTuple):
+    """The configured rules for labels."""
+
+    fault_kinds: Sequence[str] = ()  # offered for the label "confirmed"; another text is allowed
+    ask_again_s: float = 7 * _DAY_S  # after the label "nothing-found"
 
 
 class Roles(NamedTuple):
@@ -75,6 +93,7 @@ class Operating:
         find: Returns an alarm that is on the disk, by stream and number; None: there is none.
         now_s: Returns the time, Unix seconds.
         roles: Who may handle alarms at the control socket.
+        labelling: The rules for labels.
 
     """
 
@@ -84,9 +103,10 @@ class Operating:
         find: Callable[[str, int], dict[str, Any] | None],
         now_s: Callable[[], float],
         roles: Roles,
+        labelling: Labelling = Labelling(),  # noqa: B008 - a value that never changes
     ) -> None:
         self._points, self._find, self._now_s = points, find, now_s
-        self.roles = roles
+        self.roles, self.labelling = roles, labelling
 
     def verbs(self) -> dict[str, Verb]:
         """Return the commands of the control socket, by name."""
@@ -135,7 +155,15 @@ class Operating:
         if verb == GROUP:
             return self._acknowledge_group(arguments, by, door)
         made = self._ask(self._request(VERBS[verb], arguments, by, door))
-        return made.document() | {"told": WORDS[made.after]}
+        told = made.document() | {"told": WORDS[made.after]}
+        return told if (advice := self._advice(made)) is None else told | {"advice": advice}
+
+    def _advice(self, made: Transition) -> str | None:
+        """Return the kinds of fault to choose from, if a confirmed fault has none of them."""
+        kinds = self.labelling.fault_kinds
+        if made.label != "confirmed" or not kinds or made.why in kinds:
+            return None
+        return f"the kinds of fault of this gateway are {', '.join(kinds)}"
 
     def _ask(self, request: Request) -> Transition:
         try:
@@ -165,22 +193,32 @@ class Operating:
 
     def _request(self, what: What, arguments: Mapping[str, Any], by: str, door: Door) -> Request:
         stream, number = _text(arguments, "stream", 64), _whole(arguments, "number", 1)
-        if stream is None or number is None:
-            raise _wrong("stream and number must name an alarm")
+        begin, end = _period(arguments)
+        if stream is None or (number is None and (what != "labelled" or begin is None)):
+            raise _wrong("stream and number must name an alarm; a label may have a time instead")
         revision = _whole(arguments, "revision", 0)
         if revision is None and what not in _NEEDS_NO_REVISION:
             raise _wrong("revision must be that of the alarm as you saw it")
         why = _text(arguments, "reason", REASON_CHARS_MAX)
         if why is None and what in _NEEDS_REASON:
             raise _wrong("a text is missing" if what == "noted" else "a reason is missing")
-        label = arguments.get("label")
-        if what == "labelled" and label not in LABELS:
-            raise _wrong(f"label must be one of {', '.join(LABELS)}")
+        labelled = self._labelled(arguments, begin, end) if what == "labelled" else None
         seconds, until_clear = 0.0, False
         if what == "shelved":
             seconds, until_clear = _hours(arguments) * _HOUR_S, _flag(arguments, "until_clear")
-        alarm = self._alarm(stream, number)
-        return Request(what, alarm, by, door, revision, why, seconds, until_clear, label)
+        alarm = reported(stream) if number is None else self._alarm(stream, number)
+        return Request(what, alarm, by, door, revision, why, seconds, until_clear, labelled)
+
+    def _labelled(
+        self, arguments: Mapping[str, Any], begin: float | None, end: float | None
+    ) -> Labelled:
+        label = arguments.get("label")
+        if label not in LABELS:
+            raise _wrong(f"label must be one of {', '.join(LABELS)}")
+        if end is not None and label != "maintenance" and end > self._now_s() + _HOUR_S:
+            raise _wrong("to is in the future; only maintenance can be entered in advance")
+        again = self._now_s() + self.labelling.ask_again_s if label == NOTHING_FOUND else None
+        return Labelled(label, begin, end, again)
 
     def _alarm(self, stream: str, number: int) -> dict[str, Any]:
         try:
@@ -228,6 +266,23 @@ def _text(arguments: Mapping[str, Any], key: str, characters_max: int) -> str | 
     if not isinstance(value, str) or len(value) > characters_max or not value.isprintable():
         raise _wrong(f"{key} must be one line of at most {characters_max} printable characters")
     return value.strip() or None
+
+
+def _period(arguments: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """Return the times ``from`` and ``to``, Unix seconds; None: both are absent."""
+    given = [arguments.get(name) for name in ("from", "to")]
+    if given == [None, None]:
+        return None, None
+    begin, end = given
+    if not _is_time(begin) or not _is_time(end) or begin > end:
+        raise _wrong("from and to must be times, Unix seconds, and to must not be before from")
+    return float(begin), float(end)
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return 0 <= value <= _TIME_MAX_S
 
 
 def _whole(arguments: Mapping[str, Any], key: str, least: int) -> int | None:

@@ -16,6 +16,7 @@ from agent.defects.quarantine import Quarantine
 from agent.health.measured import LoopTimes, Machine, rejected, rss_mb, totals
 from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Input
+from agent.onsite.hooks import Hooks
 from agent.reloading import Reloads
 from agent.scoring.streams import Streams
 from agent.store.writer import Store
@@ -42,6 +43,7 @@ class Overview:
     reloads: Reloads
     control: Control
     points: Points
+    hooks: Hooks
     started_s: float = field(default_factory=time.monotonic)
 
     def document(self, running: bool) -> dict[str, Any]:
@@ -83,6 +85,7 @@ class Overview:
             "configuration": self.reloads.document(),
             "control": self.control.document(),
             "alarms": dict(self.points.states()),
+            "hooks": self.hooks.document(self.store.records.notices.totals),
         }
 
 

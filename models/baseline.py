@@ -114,11 +114,7 @@ class Baseline(Watcher[BaselineState]):
             median=np.full(rows, np.nan, np.float32),
             deviation=np.full(rows, np.nan, np.float32),
             outside=np.zeros((block, rows), np.bool_),
-            recent=Recent(
-                times=np.full(block, np.nan),
-                observed=np.full((block, channels), np.nan, np.float32),
-                expected=np.full((block, channels), np.nan, np.float32),
-            ),
+            recent=Recent.empty((block,), channels),
             pending=0,
             sensors=self._sensors.start(),
             events=self._events.start(),

@@ -44,6 +44,12 @@ class Recent(NamedTuple):
     observed: Float32  # (N, U, C) in the channels' units, NaN where missing
     expected: Float32  # (N, U, C) in the channels' units, NaN where there is no prediction
 
+    @staticmethod
+    def empty(block: tuple[int, ...], channels: int) -> Recent:
+        """Return blocks of shape ``block``, (N, U) or (U,), without samples."""
+        values = np.full((*block, channels), np.nan, np.float32)
+        return Recent(np.full(block, np.nan), values, values.copy())
+
     def of(self, stream: int) -> Recent:
         """Return the samples of one stream, without the axis ``N``."""
         return Recent(self.times[stream], self.observed[stream], self.expected[stream])

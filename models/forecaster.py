@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.aggregated import Learnt
+from models.coupling import Coupling
 from models.grid import ended_by
 from models.history import History
 from models.impute import fill, longest_gap
@@ -130,6 +131,9 @@ class Forecaster:
         self.intervals = Intervals(part)
         self.pairs = pairs(part.quantiles)
         self._period_s = manifest.sampling.period_s
+        self.coupling = (
+            None if part.coupling is None else Coupling(part, part.coupling, self.channels)
+        )
         self._scale_min = part.scale_floor * np.array([c.scale for c in self.channels], np.float32)
         self._fade = 1.0 - 1.0 / JUDGED_MEMORY
 
@@ -308,7 +312,10 @@ class Forecaster:
         """Return the quantiles (C, H, Q) in units, and the context's scale (C,)."""
         scaled, mean, scale = normalised(context.T, self._scale_min)
         widened = self.intervals.widen(self._network.run(scaled), offsets)
-        return widened * scale[:, None, None] + mean[:, None, None], scale
+        quantiles = widened * scale[:, None, None] + mean[:, None, None]
+        if self.coupling is not None:
+            quantiles += self.coupling.correction(context)[:, :, None]
+        return quantiles, scale
 
     def _await(self, state: ForecastState, forecast: Forecast) -> None:
         slot = state.newest // self.part.stride_steps % self.part.slots

@@ -44,7 +44,7 @@ class Intervals:
         self._start = np.array(part.intervals.offsets, np.float32)  # (Q, C, G)
         delays = np.maximum(self.leads / part.stride_steps, 1)  # in forecasts
         self._rates = np.minimum(part.intervals.rate, DELAY_SHARE / delays)  # (G,)
-        self._weights = _between(self.leads, part.horizon_steps)
+        self._weights = between(self.leads, part.horizon_steps)
         self._moves = np.arange(len(self.levels)) != self.middle
         settings = part.intervals.aggregated
         self.aggregated = None if settings is None else Aggregated(part, settings)
@@ -114,8 +114,8 @@ class Intervals:
         offsets[:, :, lead] += (step[:, None] * toward).T.astype(np.float32)
 
 
-def _between(leads: np.ndarray[tuple[int], np.dtype[np.int64]], horizon: int) -> Float32:
-    """Return the weight of each lead's offset at each step of the horizon, (H, G)."""
+def between(leads: np.ndarray[tuple[int], np.dtype[np.int64]], horizon: int) -> Float32:
+    """Return the weight of each of G leads at each step of the horizon, (H, G): linear between."""
     steps = np.arange(1, horizon + 1)
     columns = [np.interp(steps, leads, unit) for unit in np.eye(len(leads))]
     return np.stack(columns, axis=1).astype(np.float32)

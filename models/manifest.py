@@ -14,7 +14,7 @@ from math import ceil
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from models.errors import BundleCorrupt, BundleTooNew, FamilyUnknown
-from models.names import BUNDLE, CHANNEL, DIGEST, HAMPEL
+from models.names import BUNDLE, CHANNEL, DIGEST, HAMPEL, REMAINING_LIFE
 from models.plainly import reason
 from models.validation import (
     AfterValidator,
@@ -44,6 +44,7 @@ SPANS_MAX = 4  # of the smoothing
 HORIZON_MAX = 1_000  # samples from a prediction to the sample that it is for
 STEPS_MAX = 10_000  # of a forecaster's context and horizon
 OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
+LEARNT_BYTES_MAX = 2**20  # of intervals that adapt, per stream
 PENDING_BYTES_MAX = 16 * 2**20  # forecasts whose steps have not all come, per stream
 PERIOD_S_MIN = 0.001
 SOURCES_MAX = 16
@@ -118,6 +119,17 @@ def _without(document: dict[str, Any], **defaults: object) -> dict[str, Any]:
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+
+
+def check_levels(name: str, levels: Sequence[float]) -> None:
+    """Raise ValueError unless levels of quantiles rise, symmetric about 0.5, which is in them."""
+    if any(a >= b for a, b in itertools.pairwise(levels)):
+        raise ValueError(f"{name} do not rise")
+    mirrored = [1 - level for level in reversed(levels)]
+    if any(abs(a - b) > 1e-9 for a, b in zip(levels, mirrored, strict=True)):
+        raise ValueError(f"{name} are not symmetric about 0.5")
+    if len(levels) % 2 == 0:
+        raise ValueError(f"{name} lack 0.5")
 
 
 class Feature(_Part):
@@ -440,6 +452,24 @@ class Intervals(_Part):
         return self
 
 
+class CouplingPart(_Part):
+    """What the channels tell of each other's future; see ``models.coupling``."""
+
+    spans_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        min_length=1, max_length=8, description="Numbers of newest steps whose means are inputs"
+    )
+    weights: list[list[list[Finite]]] = Field(
+        description="Per lead, scored channel and input: by span and channel, then the constant"
+    )
+    plannable: list[Annotated[int, Field(ge=0)]] = Field(
+        description="Indices, among the scored channels, of those whose future may be given"
+    )
+    effects: list[list[list[Finite]]] = Field(
+        description="Per lead, scored channel and distance of a plannable channel from its"
+        " forecast: at the lead, then the mean up to it"
+    )
+
+
 class ForecastPart(_Part):
     """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
 
@@ -460,17 +490,18 @@ class ForecastPart(_Part):
     layers: int = Field(ge=0, description="Layers of the encoder; 0: a linear map alone")
     imputation: Imputation
     intervals: Intervals
+    coupling: CouplingPart | None = Field(
+        None, description="None: each channel is forecast from its own past alone"
+    )
     quantization: str = Field(description="e.g. dynamic-range-int8")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), coupling=None)
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastPart:
-        if any(a >= b for a, b in itertools.pairwise(self.quantiles)):
-            raise ValueError("quantiles do not rise")
-        mirrored = [1 - quantile for quantile in reversed(self.quantiles)]
-        if any(abs(a - b) > 1e-9 for a, b in zip(self.quantiles, mirrored, strict=True)):
-            raise ValueError("quantiles are not symmetric about 0.5")
-        if len(self.quantiles) % 2 == 0:
-            raise ValueError("quantiles lack 0.5")
+        check_levels("quantiles", self.quantiles)
         if self.intervals.leads_steps[-1] != self.horizon_steps:
             raise ValueError("intervals.leads_steps do not end at horizon_steps")
         return self
@@ -479,6 +510,50 @@ class ForecastPart(_Part):
     def slots(self) -> int:
         """The most forecasts at one time whose steps have not all come."""
         return -(-self.horizon_steps // self.stride_steps)
+
+
+class RemainingPart(_Part):
+    """The map from smoothed values to the remaining life; see ``models.remaining``."""
+
+    unit: str = Field(max_length=16, description="Of the life, e.g. h")
+    unit_samples: Positive = Field(description="Samples in one unit of life")
+    cap: Positive = Field(description="Longest life that is predicted, in unit")
+    spans_samples: list[Span] = Field(
+        min_length=1, max_length=SPANS_MAX, description="Spans of the smoothed values"
+    )
+    by_age: bool = Field(description="Whether the age of the machine is an input, too")
+    mean: list[Finite] = Field(description="Per input: by span and scored channel, then the age")
+    scale: list[NotNegative] = Field(description="Per input; 0: the input is not used")
+    weights: list[Finite] = Field(
+        description="Per input, then per square of an input, then the constant; in unit"
+    )
+    stride_samples: int = Field(
+        ge=1, le=SAMPLES_MAX, description="Samples from one prediction to the next"
+    )
+    levels: list[Share] = Field(
+        min_length=3, max_length=31, description="Quantiles, rising, symmetric about 0.5"
+    )
+    offsets: list[list[Finite]] = Field(
+        min_length=1,
+        max_length=100,
+        description="From the prediction to each quantile, in unit, per equal part of 0 to cap",
+    )
+
+    @property
+    def inputs(self) -> int:
+        """``F``, the number of inputs."""
+        return len(self.mean)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RemainingPart:
+        check_levels("levels", self.levels)
+        if len(self.scale) != self.inputs or len(self.weights) != 2 * self.inputs + 1:
+            raise ValueError(f"scale and weights do not fit {self.inputs} inputs")
+        if any(len(offsets) != len(self.levels) for offsets in self.offsets):
+            raise ValueError(f"offsets must have {len(self.levels)} values in each part")
+        if any(a > b for row in self.offsets for a, b in itertools.pairwise(row)):
+            raise ValueError("offsets do not rise")
+        return self
 
 
 class KnownAnswers(_Part):
@@ -506,10 +581,13 @@ class Lineage(_Part):
     columns: dict[str, str] = Field(
         {}, description="Columns of the channels whose column has another name"
     )
+    cuts: list[tuple[str, str]] = Field(
+        [], description="Begin and end of what labels cut out of the recordings"
+    )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), time_column="time", clock_column=None, columns={})
+        return _without(serialize(self), time_column="time", clock_column=None, columns={}, cuts=[])
 
 
 class FilePart(_Part):
@@ -653,10 +731,13 @@ class TelemanomManifest(Manifest):
     threshold: Threshold
     level: LevelPart | None = Field(None, description="None: no error row is a channel's level")
     forecaster: ForecastPart | None = Field(None, description="None: nothing is forecast")
+    remaining: RemainingPart | None = Field(
+        None, description="None: the remaining life is not predicted"
+    )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), sources=[], level=None)
+        return _without(serialize(self), sources=[], level=None, remaining=None)
 
     @model_validator(mode="after")
     def _fitting(self) -> TelemanomManifest:
@@ -670,7 +751,15 @@ class TelemanomManifest(Manifest):
             raise ValueError(f"level.middle must have {len(self.scored)} values")
         if self.forecaster is not None:
             _check_forecaster(self.forecaster, len(self.scored))
+        if self.remaining is not None:
+            self._check_remaining(self.remaining)
         return self
+
+    def _check_remaining(self, part: RemainingPart) -> None:
+        if REMAINING_LIFE in self.channel_names:
+            raise ValueError(f"a channel has the name {REMAINING_LIFE!r}, as the remaining life")
+        if part.inputs != len(part.spans_samples) * len(self.scored) + part.by_age:
+            raise ValueError("remaining.mean does not fit the scored channels")
 
     @property
     def parts_needed(self) -> tuple[str, ...]:
@@ -835,20 +924,52 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
         )
 
 
+def _check_coupling(part: CouplingPart, channels: int, leads: int) -> None:
+    """Refuse weights that do not fit, or that are too many."""
+    inputs, plans = len(part.spans_steps) * channels + 1, 2 * len(part.plannable)
+    _check_shape("coupling.weights", part.weights, (leads, channels, inputs))
+    _check_shape("coupling.effects", part.effects, (leads, channels, plans))
+    if leads * channels * (inputs + plans) > OFFSETS_MAX:
+        raise ValueError(f"forecaster.coupling has more than {OFFSETS_MAX} weights")
+    if any(at >= channels for at in part.plannable):
+        raise ValueError("coupling.plannable has an index that no scored channel has")
+    if len(set(part.plannable)) != len(part.plannable):
+        raise ValueError("coupling.plannable has an index twice")
+
+
 def _check_forecaster(part: ForecastPart, channels: int) -> None:
     """Refuse offsets that do not fit, or that would take a gateway's memory."""
     shape = (len(part.quantiles), channels, len(part.intervals.leads_steps))
-    _check_shape("offsets", part.intervals.offsets, shape)
+    _check_shape("intervals.offsets", part.intervals.offsets, shape)
     if part.intervals.aggregated is not None:
-        _check_shape("aggregated.widths", part.intervals.aggregated.widths, shape)
+        _check_shape("intervals.aggregated.widths", part.intervals.aggregated.widths, shape)
+        check_intervals(*shape, rates=len(part.intervals.aggregated.rates))
     count = shape[0] * shape[1] * shape[2]
     if count > OFFSETS_MAX:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
+    if part.coupling is not None:
+        _check_coupling(part.coupling, channels, shape[2])
     pending = 4 * part.slots * count
     if pending > PENDING_BYTES_MAX:
         raise ValueError(
             f"forecasts that wait take {pending} bytes, over {PENDING_BYTES_MAX}: make"
             " forecaster.stride_steps longer"
+        )
+
+
+def check_intervals(quantiles: int, channels: int, leads: int, rates: int) -> None:
+    """Refuse intervals whose learnt state (``models.aggregated.Learnt``) takes too much memory.
+
+    Raises:
+        ValueError: it has more than ``LEARNT_BYTES_MAX`` bytes.
+
+    """
+    own = (rates + 1) * quantiles * channels * leads  # and as many losses
+    learnt = 8 * (2 * own + quantiles * leads + quantiles)
+    if learnt > LEARNT_BYTES_MAX:
+        raise ValueError(
+            f"intervals of {quantiles} quantiles, {channels} scored channels and {leads} leads"
+            f" learn {learnt} bytes, over {LEARNT_BYTES_MAX}: reduce one of them"
         )
 
 
@@ -860,7 +981,7 @@ def _check_shape(
         or any(len(rows) != shape[1] for rows in values)
         or any(len(row) != shape[2] for rows in values for row in rows)
     ):
-        raise ValueError(f"forecaster.intervals.{name} are not {shape}")
+        raise ValueError(f"forecaster.{name} are not {shape}")
 
 
 def manifest_of(source: str, data: bytes) -> Manifest:

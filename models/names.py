@@ -27,3 +27,4 @@ ALLOWED: Final[Mapping[str, str]] = {  # by pattern
 HAMPEL: Final = "hampel"
 NOVELTY: Final = "novelty"  # only for streams without a bundle
 UNTRAINED: Final = (HAMPEL, NOVELTY)
+REMAINING_LIFE: Final = "remaining_life"  # in limits, alarms and messages, as if it were a channel

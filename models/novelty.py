@@ -153,6 +153,17 @@ class Season:
     profile: Float32  # (B, R) usual values in the channels' units; NaN: not seen yet
     seasons: Int32  # (B, R) number of seasons that each mean covers
 
+    @staticmethod
+    def empty(bins: int, channels: int) -> Season:
+        """Return a season of so many bins without values."""
+        return Season(
+            bin=np.full(1, -1),
+            total=np.zeros(channels),
+            count=np.zeros(channels, np.int64),
+            profile=np.full((bins, channels), np.nan, np.float32),
+            seasons=np.zeros((bins, channels), np.int32),
+        )
+
 
 @dataclass(slots=True)
 class NoveltyState:
@@ -226,15 +237,9 @@ class Novelty(Watcher[NoveltyState]):
             held_limit=unknown(rows),
             last=unknown(channels),
             mean=np.full(channels, np.nan),
-            season=Season(
-                bin=np.full(1, -1),
-                total=np.zeros(channels),
-                count=np.zeros(channels, np.int64),
-                profile=unknown(settings.season_bins, channels),
-                seasons=np.zeros((settings.season_bins, channels), np.int32),
-            ),
+            season=Season.empty(settings.season_bins, channels),
             views=unknown(block, rows),
-            recent=Recent(np.full(block, np.nan), unknown(block, width), unknown(block, width)),
+            recent=Recent.empty((block,), width),
             pending=0,
             sensors=self._sensors.start(),
             events=self._events.start(),

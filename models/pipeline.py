@@ -78,11 +78,7 @@ class Pipeline:
             telemanom=self._telemanom.start(streams),
             threshold=self._threshold.start(streams),
             sensors=self._sensors.start(streams),
-            recent=Recent(
-                times=np.full(block, np.nan),
-                observed=np.full((*block, self._channels), np.nan, np.float32),
-                expected=np.full((*block, self._channels), np.nan, np.float32),
-            ),
+            recent=Recent.empty(block, self._channels),
             events=[self._events.start() for _ in range(streams)],
             watched=set(),
             forecast=[] if forecaster is None else [forecaster.start() for _ in range(streams)],

@@ -61,7 +61,9 @@ ROOMS: dict[str, set[str]] = {
         "wording",
     },
     # parts of the loop: of a commit, who is told; what a wrong clock timed
-    "commits": {"alarms", "clock", "health", "inputs", "scoring", "store", "uplink"},
+    "commits": {"alarms", "clock", "health", "inputs", "onsite", "scoring", "store", "uplink"},
+    # tells people on site; knows nothing of scoring and of the uplink
+    "onsite": {"backoff", "clock", "config", "handling", "mqtt", "store", "wording"},
     "corrections": {"clock", "store"},
     "operating": {"alarms", "control", "handling"},  # what people ask of alarms
     "overview": {  # asks all parts of the loop
@@ -73,6 +75,7 @@ ROOMS: dict[str, set[str]] = {
         "defects",
         "health",
         "inputs",
+        "onsite",
         "reloading",
         "scoring",
         "store",
@@ -112,6 +115,7 @@ ROOMS: dict[str, set[str]] = {
         "handling",
         "inputs",
         "mqtt",
+        "onsite",
         "operating",
         "parsing",
         "scoring",
@@ -147,9 +151,11 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pymodbus": {"agent/inputs/modbus_line.py"},
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
+    "http": {"agent/onsite/webhook.py", "agent/commands/check_onsite.py"},
     "click": {
         "agent/cli.py",
         "agent/commands/alarms/commands.py",
+        "agent/commands/labels.py",
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
         "models/options.py",
@@ -270,6 +276,9 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
         ("agent/control/door.py", "import agent.store.writer"),
         ("agent/control/inbox.py", "from agent.uplink import sender"),
         ("agent/health/status.py", "import selectors"),
+        ("agent/onsite/hooks.py", "import http.client"),
+        ("agent/onsite/worker.py", "import agent.scoring.stream"),
+        ("agent/onsite/command.py", "import agent.uplink.link"),
         ("agent/wording/sentence.py", "from agent.alarms import document"),
         ("agent/wording/language.py", "import agent.store.reader"),
     ],

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import click
 
@@ -31,8 +31,10 @@ from models.shown import shown
 
 if TYPE_CHECKING:
     from models.formats.recording import Layout
+    from trainer.benchmark.cases import Benchmark
     from trainer.benchmark.runs import Run
     from trainer.benchmark.workers import Finished
+    from trainer.datasets.ett import EttFile
 
 EXTRA = ("tensorflow", "matplotlib")
 EXTRA_MISSING_EXIT_CODE = 69
@@ -358,48 +360,26 @@ def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
     return command
 
 
-@benchmark.command()
-@_benchmark_options
-@_verbosity
-def nasa(**options: Any) -> int:
-    """NASA's telemetry of SMAP and MSL, as published with Telemanom.
-
-    An interrupted run continues where it stopped.
-    """
-    return _benchmark("nasa", **options)
+_OF_DETECTORS: Final[Mapping[str, str]] = {
+    "nasa": "NASA's telemetry of SMAP and MSL, as published with Telemanom.",
+    "skab": "The Skoltech Anomaly Benchmark; its channels are files, e.g. valve1/0.",
+    "ims": "Bearings run to failure (IMS); its channels are bearings, e.g. 1st_test/3.",
+    "cmapss": "Turbofan engines run to failure (C-MAPSS FD001), one network for all.",
+}
 
 
-@benchmark.command()
-@_benchmark_options
-@_verbosity
-def skab(**options: Any) -> int:
-    """The Skoltech Anomaly Benchmark; its channels are files, e.g. valve1/0.
+def _add_benchmark(name: str, about: str) -> None:
+    """Add the command of a benchmark that trains detectors."""
 
-    An interrupted run continues where it stopped.
-    """
-    return _benchmark("skab", **options)
-
-
-@benchmark.command()
-@_benchmark_options
-@_verbosity
-def ims(**options: Any) -> int:
-    """Bearings run to failure (IMS); its channels are bearings, e.g. 1st_test/3.
-
-    An interrupted run continues where it stopped.
-    """
-    return _benchmark("ims", **options)
+    @benchmark.command(name, help=f"{about}\n\nAn interrupted run continues where it stopped.")
+    @_benchmark_options
+    @_verbosity
+    def command(**options: Any) -> int:
+        return _benchmark(name, **options)
 
 
-@benchmark.command()
-@_benchmark_options
-@_verbosity
-def cmapss(**options: Any) -> int:
-    """Turbofan engines run to failure (C-MAPSS FD001), one network for all.
-
-    An interrupted run continues where it stopped.
-    """
-    return _benchmark("cmapss", **options)
+for _name, _about in _OF_DETECTORS.items():
+    _add_benchmark(_name, _about)
 
 
 @benchmark.command()
@@ -483,7 +463,7 @@ def ett(
     "--data",
     type=_Directory,
     required=True,
-    help="A folder of data sets: nasa_smap, skab, ims, cmapss, ett; some may be missing.",
+    help="A folder of data sets: nasa_smap, skab, ims, cmapss, nab, ett; some may be missing.",
 )
 @click.option("--seeds", default="1", show_default=True, help="Seeds of the networks, e.g. 1,2,3.")
 @click.option(
@@ -529,46 +509,58 @@ def every(
     from trainer import destination
     from trainer.benchmark import runs, suite
     from trainer.benchmark.cases import BENCHMARKS
+    from trainer.datasets import ett as ett_files
 
     numbers, wanted = _seeds(seeds), _whole_numbers("--horizons", horizons, "96,192")
     destination.check_directory(work)
     destination.check_file(json_path)
     destination.check_file(report)
     found = suite.find(data)
+    tell(f"reading {data}", error=True)  # all of it: what is wrong is found before the training
+    plain = [suite.of_plain(each, folder) for each, folder in found.plain]
+    series = {path: ett_files.read(path) for path in found.forecasts}
+    planned = {
+        folder: _planned(BENCHMARKS[name], folder, numbers, work, tflite_python)
+        for name, folder in found.detectors
+    }
     measured = []
-    done: list[Run] = []
-    for name, folder in found.detectors:
-        chosen = BENCHMARKS[name]
-        tell(f"{folder.name}: {name}", error=True)
-        settings, names = chosen.settings(None), chosen.chosen(folder, [])
-        place = work / folder.name
-        planned = runs.plan_seeds(chosen, folder, names, settings, numbers, place, tflite_python)
-        _finish(planned, jobs, tell)
-        done += planned.values()
-        document = runs.all_documents(planned)
-        measured.append(suite.of_detectors(folder.name, document, planned[numbers[0]]))
-    measured += [suite.of_plain(plain, folder) for plain, folder in found.plain]
-    for path in found.forecasts:
+    for folder, of_seeds in planned.items():
+        tell(f"{folder.name}: {of_seeds[numbers[0]].benchmark.name}", error=True)
+        _finish(of_seeds, jobs, tell)
+        document = runs.all_documents(of_seeds)
+        measured.append(suite.of_detectors(folder.name, document, of_seeds[numbers[0]]))
+    measured += plain
+    for path, read in series.items():
         tell(f"{path.name}: {suite.FORECASTS}", error=True)
-        documents = [_forecasts(path, wanted, seed, tflite_python, tell) for seed in numbers]
+        documents = [_forecasts(read, wanted, seed, tflite_python, tell) for seed in numbers]
         measured.append(suite.of_forecasts(path.stem, documents))
     suite.write(measured, found.missing, report or work / "report.html")
     if json_path is not None:
         json_path.write_text(json.dumps(suite.document(measured, found.missing), indent=2) + "\n")
     for line in suite.lines(measured, found.missing):
         say(line)
-    return _say_failed(done)
+    return _say_failed(run for of_seeds in planned.values() for run in of_seeds.values())
+
+
+def _planned(
+    chosen: Benchmark, folder: Path, seeds: list[int], work: Path, tflite_python: Path | None
+) -> dict[int, Run]:
+    """Return the runs of a benchmark on all of a folder, one per seed."""
+    from trainer.benchmark import runs
+
+    settings, names = chosen.settings(None), chosen.chosen(folder, [])
+    place = work / folder.name
+    return runs.plan_seeds(chosen, folder, names, settings, seeds, place, tflite_python)
 
 
 def _forecasts(
-    path: Path, horizons: list[int], seed: int, tflite_python: Path | None, tell: Tell
+    file: EttFile, horizons: list[int], seed: int, tflite_python: Path | None, tell: Tell
 ) -> dict[str, Any]:
     """Return the figures of the forecasting benchmark on one file."""
     from trainer.benchmark import forecasting
-    from trainer.datasets import ett as files
 
     settings, digest = forecasting.read_config(None, seed)
-    run = forecasting.EttBenchmark(files.read(path), settings, digest)
+    run = forecasting.EttBenchmark(file, settings, digest)
     return run.document(list(run.run(horizons, tflite_python, lambda line: tell(line, error=True))))
 
 
@@ -607,9 +599,10 @@ def _benchmark(
     settings = chosen.settings(config)
     numbers = _seeds(seeds) or [settings.config.fit.seed]
     names = chosen.chosen(data, channels.split(",") if channels else [])
+    beside = runs.beside(chosen, data)  # a file that is wrong is found before the training
     planned = runs.plan_seeds(chosen, data, names, settings, numbers, work, tflite_python)
     _finish(planned, jobs, tell)
-    document = runs.all_documents(planned, runs.beside(chosen, data))
+    document = runs.all_documents(planned, beside)
     page.write(document, planned[numbers[0]], report or work / "report.html")
     if json_path is not None:
         json_path.write_text(json.dumps(document, indent=2) + "\n")

@@ -38,6 +38,8 @@ from models.manifest import (
     Source,
     Span,
     check_features,
+    check_intervals,
+    check_levels,
 )
 from models.names import BUNDLE, CHANNEL
 from models.printable import printable
@@ -160,6 +162,17 @@ class DataTable(Table):
         le=1,
         description="If a larger share of the rows, or of a column's cells, cannot be read, the"
         " training stops and names the first: another setting here is probably wrong",
+    )
+    labels: str | None = Field(
+        None,
+        description="File of labels, from `fieldwatch-agent labels export`: confirmed faults,"
+        " maintenance and what is not explained yet are cut out of the recordings",
+    )
+    labels_margin_samples: int = Field(
+        50,
+        ge=0,
+        le=SAMPLES_MAX,
+        description="Samples before and after each label that are cut out, too",
     )
     channels: list[ChannelTable] = Field(min_length=1)
     sources: list[SourceTable] = Field(
@@ -640,6 +653,28 @@ class ForecastParityTable(Table):
     )
 
 
+class CouplingTable(Table):
+    """What the channels tell of each other's future; it ships only where it gains enough."""
+
+    tried: bool = Field(True, description="Whether it is tried")
+    spans_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        [1, 4, 16, 64],
+        min_length=1,
+        max_length=8,
+        description="Numbers of newest steps whose means are inputs; beside them the whole context",
+    )
+    penalties: list[Positive] = Field(
+        [0.001, 0.01, 0.1, 1.0],
+        min_length=1,
+        description="Penalties of the ridge regression, in mean squares; the origins choose one",
+    )
+    plannable: list[str] = Field(
+        default_factory=list,
+        description="Channels whose future may be given in what-if forecasts, as set points;"
+        " each must be scored",
+    )
+
+
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
@@ -662,6 +697,7 @@ class ForecastTable(Table):
     )
     maps: MapsTable = MapsTable()
     choice: ChoiceTable = ChoiceTable()
+    coupling: CouplingTable = CouplingTable()
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()
     imputation: ImputationTable = ImputationTable()
@@ -695,6 +731,57 @@ class ForecastTable(Table):
     def longest_steps(self) -> int:
         """The longest context of any candidate."""
         return self.contexts_steps[-1]
+
+
+class RemainingTable(Table):
+    """The remaining life, from recordings to failure; without this table the bundle has none."""
+
+    files: list[str] = Field(
+        default_factory=list,
+        description="Paths or patterns of recordings, each of one machine until it failed; columns"
+        " as in data.files",
+    )
+    unit: str = Field("h", max_length=16, description="Of the life, as shown to people")
+    unit_samples: Positive = Field(description="Samples in one unit of life")
+    cap: Positive = Field(
+        description="Longest life that is predicted, in unit: a healthy machine does not show more"
+    )
+    spans_samples: list[Span] = Field(
+        [20.0, 60.0],
+        min_length=1,
+        max_length=SPANS_MAX,
+        description="Spans of the smoothed values that the life is predicted from",
+    )
+    by_age: bool = Field(
+        True,
+        description="Predict from the machine's age, too; the gateway must then know when the"
+        " machine was new (remaining.in_service_since)",
+    )
+    stride_samples: int = Field(
+        1, ge=1, le=SAMPLES_MAX, description="Samples from one prediction to the next"
+    )
+    penalties: list[Positive] = Field(
+        [0.1, 1.0, 10.0, 100.0, 1000.0],
+        min_length=1,
+        description="Penalties of the ridge regression; cross-validation over machines chooses one",
+    )
+    folds: int = Field(5, ge=2, le=100, description="Folds of machines")
+    quantiles: list[Share] = Field(
+        [0.025, 0.1, 0.5, 0.9, 0.975],
+        min_length=3,
+        max_length=31,
+        description="Increasing, symmetric about 0.5; must include those of the 80 % interval",
+    )
+    interval_parts: int = Field(
+        5, ge=1, le=100, description="Equal parts of 0 to cap, each with intervals of its own"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RemainingTable:
+        check_levels("quantiles", self.quantiles)
+        if missing := {0.1, 0.9} - set(self.quantiles):
+            raise ValueError(f"quantiles lack {', '.join(map(str, sorted(missing)))}")
+        return self
 
 
 class EvaluateTable(Table):
@@ -741,6 +828,7 @@ class Config(Table):
     parity: ParityTable = ParityTable()
     gates: GatesTable = GatesTable()
     forecast: ForecastTable | None = None
+    remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
 
     @model_validator(mode="after")
@@ -752,10 +840,29 @@ class Config(Table):
         return self
 
     @model_validator(mode="after")
+    def _plannable(self) -> Config:
+        scored = [channel.name for channel in self.data.channels if channel.scored]
+        for name in () if self.forecast is None else self.forecast.coupling.plannable:
+            if name not in scored:
+                raise ValueError(
+                    f"forecast.coupling.plannable: {name!r} is no channel of data.channels that is"
+                    " scored"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _per_span(self) -> Config:
         changes, spans = self.calibrate.floor_changes, self.smoothing.spans_samples
         if changes and len(changes) != len(spans):
             raise ValueError("calibrate.floor_changes needs a value per smoothing.spans_samples")
+        return self
+
+    @model_validator(mode="after")
+    def _learnt(self) -> Config:
+        if self.forecast is not None and self.forecast.intervals.rate > 0:
+            scored = sum(channel.scored for channel in self.data.channels)
+            leads = min(max(2, self.forecast.intervals.leads), self.forecast.horizon_steps)
+            check_intervals(len(self.forecast.quantiles), scored, leads, rates=1)
         return self
 
 
@@ -790,6 +897,12 @@ class ConfigFile:
                 raise ConfigError(f"{self.path}: {key} = {pattern!r}: there is no such file")
             found += [file for file in files if file not in found]
         return found
+
+    @property
+    def labels(self) -> Path | None:
+        """The file of ``data.labels``; None: nothing is cut out of the recordings."""
+        named = self.config.data.labels
+        return None if named is None else self.path.parent / named
 
     @property
     def output(self) -> Path:

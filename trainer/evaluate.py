@@ -28,7 +28,7 @@ from models.formats.recording import Layout
 from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
 from trainer.config import LABELS_SUFFIX, EvaluateTable
-from trainer.datasets import Label
+from trainer.datasets import FALSE, Label
 from trainer.datasets.csv_files import LAYOUT as LAYOUT
 from trainer.datasets.csv_files import Ranged, labels_path, read_labels, read_recording
 from trainer.detector import score_tail
@@ -234,12 +234,18 @@ def judge(detector: DetectorOf[M], recording: Labelled, grace_s: float) -> Judge
 def match(
     opened: Sequence[Event], labels: Sequence[Label], grace_s: float
 ) -> tuple[list[Detection], list[Event]]:
-    """Return each label with the first event that opened in it, and the events outside all."""
+    """Return each fault with the first event that opened in it, and the false events.
+
+    An event is false if it opens outside all labels, or in one with the finding ``false``. In one
+    with ``nothing-found`` it counts neither way.
+    """
     detections = [
         Detection(label, next((event for event in opened if _in(event, label, grace_s)), None))
         for label in labels
+        if label.is_fault
     ]
-    false = [event for event in opened if not any(_in(event, label, grace_s) for label in labels)]
+    known = [label for label in labels if label.finding != FALSE]
+    false = [event for event in opened if not any(_in(event, label, grace_s) for label in known)]
     return detections, false
 
 

@@ -74,7 +74,7 @@ def score(judged: Judged) -> bytes:
         figure, axes = _axes(9, 2.2)
         axes.plot(times, highest, color=INK, linewidth=0.8, label="score")
         axes.axhline(1, color=LIMIT, linewidth=0.9, linestyle="--", label="threshold")
-        for start, end, kind in (detection.label for detection in judged.detections):
+        for start, end, kind, _ in (detection.label for detection in judged.detections):
             _mark_fault(axes, start - begin, end - begin, kind)
         for number, event in enumerate(judged.events):
             label = "_" if number else "event opened"

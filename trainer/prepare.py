@@ -51,6 +51,10 @@ _STUCK_SAMPLES_MIN = 25
 _STUCK_SHARE_MAX = 0.1  # of the recorded samples; with more, the channel repeats by nature
 
 
+class InsufficientData(DataError):
+    """A part of the split has too few samples; the text has the needed and the actual number."""
+
+
 class Parts(NamedTuple):
     """The samples of training, calibration and test, in order of time, (n, C) each."""
 
@@ -166,7 +170,7 @@ def split(samples: Samples, config: Config) -> Parts:
     on the last samples of the part before.
 
     Raises:
-        DataError: a part is too short; the text has the needed and the actual length.
+        InsufficientData: a part is too short; the text has the needed and the actual length.
 
     """
     count, gap = len(samples.times), config.sampling.warm_up_samples
@@ -180,7 +184,7 @@ def split(samples: Samples, config: Config) -> Parts:
     for name, needed in _needed(config).items():
         begin, end = bounds[name]
         if end - begin < needed:
-            raise DataError(_too_little(name, end - begin, needed, config))
+            raise InsufficientData(_too_little(name, end - begin, needed, config))
     return Parts(*(_cut(samples, begin, end) for begin, end in bounds.values()))
 
 
@@ -204,6 +208,11 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
             f" give all of {', '.join(lineage.data_files)}, unchanged"
         )
     samples, _ = align(files, Grid.of(manifest))
+    cuts = [
+        (time_in("lineage", "cuts", begin, iso_time(0)), time_in("lineage", "cuts", end, ""))
+        for begin, end in lineage.cuts
+    ]
+    samples = without(samples, cuts)
     return Parts(*(_part(samples, name, manifest) for name in Parts._fields))
 
 
@@ -220,6 +229,18 @@ def _part(samples: Samples, name: str, manifest: Manifest) -> Samples:
             f" {count}: another version of this software trained it, and aligned them differently"
         )
     return _cut(samples, begin, end)
+
+
+def without(samples: Samples, intervals: Sequence[tuple[float, float]]) -> Samples:
+    """Return the samples outside all intervals (begin and end inclusive, Unix seconds).
+
+    The times jump there, as over a gap.
+    """
+    keep = np.ones(len(samples.times), np.bool_)
+    for begin, end in intervals:
+        keep &= (samples.times < begin) | (samples.times > end)
+    quality = None if samples.quality is None else samples.quality[keep]
+    return Samples(samples.times[keep], samples.values[keep], quality)
 
 
 def data_digest(recordings: Sequence[Recording]) -> str:

@@ -46,6 +46,7 @@ def write(
         *_quantization(manifest.metrics),
         *_parity(manifest.metrics),
         *([] if foretold is None else forecast_report.section(foretold)),
+        *_remaining(manifest.metrics),
         *_data(manifest.metrics["data"]),
         *_lineage(manifest),
     ]
@@ -173,6 +174,19 @@ def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
     )
 
 
+def _remaining(metrics: dict[str, Any]) -> Iterable[str]:
+    """Yield the section about the remaining life, if the bundle predicts it."""
+    if (found := metrics.get("remaining")) is None:
+        return
+    yield "<h2>Remaining life</h2>"
+    rmse, constant, unit = found["rmse"], found["rmse_constant"], pages.text(found["unit"])
+    yield (
+        f"<p>From {found['lives']} machines that ran until they failed. On machines that the fit"
+        f" had not seen, the root mean squared error is {rmse:.3g} {unit}; a constant has"
+        f" {constant:.3g} {unit}.</p>"
+    )
+
+
 def _features(manifest: Manifest) -> Iterable[str]:
     yield "<h2>Signal features</h2>"
     yield "<p>Computed once per period of the grid, here as on gateways.</p>"
@@ -292,6 +306,25 @@ def _data(data: dict[str, Any]) -> Iterable[str]:
     if data["rejected"]:
         yield f"<p>Not put on the grid: {pages.text(_causes(data['rejected']))}.</p>"
     yield from (f"<p>{pages.text(remark)}.</p>" for remark in data["remarks"])
+    if "labels" in data:
+        yield from _cuts(data["labels"])
+
+
+def _cuts(cuts: dict[str, Any]) -> Iterable[str]:
+    yield "<h2>What labels cut out of the recordings</h2>"
+    yield pages.table(
+        ("label", "kind", "from", "to", "samples"),
+        (
+            (row["label"], row["kind"], row["from"], row["to"], f"{row['samples']:,}")
+            for row in cuts["cuts"]
+        ),
+    )
+    told = (
+        f"{cuts['removed']:,} samples were cut out, with {cuts['margin_s']:g} s around each label;"
+        f" {cuts['remaining']:,} remain. False alarms that stay in: {cuts['false_alarms']}. The"
+        f" labels are those of {cuts['labels']}."
+    )
+    yield f"<p>{pages.text(told)}</p>"
 
 
 def _causes(counts: Mapping[str, int]) -> str:

@@ -29,7 +29,9 @@ from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomM
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
 from trainer import destination, evaluate, gates, prepare, report, seal
-from trainer.config import ChannelTable, Config, ConfigFile, Quantization
+from trainer import remaining as lives
+from trainer.config import ChannelTable, Config, ConfigFile, Quantization, RemainingTable
+from trainer.cuts import Cuts, cut
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
 from trainer.detector import calibrate, parity, quantize, score_tail
@@ -55,8 +57,10 @@ class Prepared:
     parts: prepare.Parts
     channels: list[Channel]
     labelled: list[Labelled]
+    lives: list[Samples]  # recordings of machines until they failed
     rejected: Counter[str]  # rows that could not be put on the grid, by cause
     remarks: list[str]  # sentences for people
+    cuts: Cuts | None = None  # what labels cut out; None: there is no file of labels
 
     def metrics(self) -> dict[str, Any]:
         """Return the counts of rows read, and of rows and values that could not be used."""
@@ -72,7 +76,7 @@ class Prepared:
             ],
             "rejected": dict(sorted(self.rejected.items())),
             "remarks": self.remarks,
-        }
+        } | ({} if self.cuts is None else {"labels": self.cuts.metrics()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +138,13 @@ def train(
             say,
             config.fit.progress_epochs,
         )
+    learnt: dict[str, Any] = {}
+    if config.remaining is not None:
+        bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
     say("sealing and evaluating the file")
     sealed = seal.sealed(bundle)
     measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
+    measured.metrics.update(learnt)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -278,7 +286,8 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     made_up = list(_made_up(samples, config.data.channels))
     for line in made_up:
         say(line)
-    parts = prepare.split(samples, config)
+    samples, cuts = _without_labelled(samples, file, say)
+    parts = _split(samples, config, cuts)
     remarks = prepare.remarks(parts.train, config.data.channels)
     for line in remarks:
         say(line)
@@ -295,9 +304,42 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
         )
         for path in file.recordings(config.evaluate.files, "evaluate.files")
     ]
+    failed = [] if config.remaining is None else _lives(file, config.remaining, grid, say)
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
     say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
-    return Prepared(recordings, parts, channels, labelled, counters, made_up + remarks)
+    said = made_up + remarks
+    return Prepared(recordings, parts, channels, labelled, failed, counters, said, cuts)
+
+
+def _lives(
+    file: ConfigFile, settings: RemainingTable, grid: prepare.Grid, say: Say
+) -> list[Samples]:
+    """Return the recordings of machines until they failed, each on a grid of its own."""
+    paths = file.recordings(settings.files, "remaining.files")
+    lives.check(len(paths))
+    return [prepare.align([_read(path, file.config, say)], grid)[0] for path in paths]
+
+
+def _without_labelled(samples: Samples, file: ConfigFile, say: Say) -> tuple[Samples, Cuts | None]:
+    """Return the samples that count as normal, and what labels cut out."""
+    if file.labels is None:
+        return samples, None
+    samples, cuts = cut(samples, file.labels, file.config)
+    for line in cuts.lines():
+        say(line)
+    return samples, cuts
+
+
+def _split(samples: Samples, config: Config, cuts: Cuts | None) -> prepare.Parts:
+    try:
+        return prepare.split(samples, config)
+    except prepare.InsufficientData as error:
+        if cuts is None or not cuts.removed:
+            raise
+        raise prepare.InsufficientData(
+            f"{error}. The labels of {cuts.file} cut out {cuts.removed} of"
+            f" {cuts.removed + cuts.remaining} samples"
+        ) from error
 
 
 def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
@@ -393,6 +435,7 @@ def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
             for column in file.config.data.columns
             if column.source != column.name
         },
+        cuts=[] if prepared.cuts is None else prepared.cuts.intervals(),
     )
 
 

@@ -113,7 +113,7 @@ def alarm_document(
                 "score": short(channel.score),
                 "observed": short(channel.observed),
                 "expected": short(channel.expected),
-                "newest": short(newest.values[channel.channel]) if newest else None,
+                "newest": short(newest.values.get(channel.channel)) if newest else None,
                 **({"level": True} if channel.level else {}),
             }
             for channel in event.channels

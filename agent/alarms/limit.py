@@ -13,8 +13,9 @@ from agent.alarms.document import Reason
 from agent.config.streams import LimitTable
 from models.errors import ConfigError
 from models.limits import Side
-from models.manifest import Channel, Severity
+from models.manifest import Channel, Severity, StreamRules, TelemanomManifest, unscaled
 from models.messages import Event
+from models.names import REMAINING_LIFE
 from models.settings import nearest
 
 Level = Literal["warning", "critical"]
@@ -47,6 +48,13 @@ def reason_of(tables: Sequence[LimitTable], event: Event) -> Reason | None:
     (table,) = (one for one in tables if one.channel == event.channels[0].channel)
     action = table.action_of(event.limit.side)
     return None if action is None else Reason(None, action)
+
+
+def limitable(rules: StreamRules) -> list[Channel]:
+    """Return the channels that a stream's limits may name: its own, then the remaining life."""
+    part = rules.remaining if isinstance(rules, TelemanomManifest) else None
+    own = [] if part is None else [unscaled(REMAINING_LIFE, part.unit, None, None)]
+    return [*rules.channels, *own]
 
 
 def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[Channel]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 Key = tuple[str, str]  # stream, point
 
+NO_ALARM: Final = 0  # in place of the number, in a label without an alarm
 _OF_A_CHANNEL: Final = ("stuck", "missing")
 _OF_A_LIMIT: Final = ("limit", "limit_passed")
 
@@ -19,6 +20,11 @@ def point_of(alarm: Mapping[str, Any]) -> str:
     if kind in _OF_A_CHANNEL and channels:
         return f"{kind} {channels[0]['channel']}"
     return kind
+
+
+def reported(stream: str) -> dict[str, Any]:
+    """Return what stands for the alarm of a fault that a person reports without one."""
+    return {"stream": stream, "number": NO_ALARM, "kind": "reported", "state": "closed"}
 
 
 def kind_and_channel(point: str) -> tuple[str, str | None]:

@@ -22,6 +22,7 @@ from agent.alarms.groups import Groups, still_active
 from agent.alarms.handled import Handled
 from agent.alarms.lifecycle import CAUSES, GAP, OPENED, Cause
 from agent.alarms.names import Key, kind_and_channel, point_of
+from agent.alarms.register import Labelled as Labelled
 from agent.alarms.register import Register
 from agent.alarms.suppressing import Suppressing
 from agent.handling import machine
@@ -48,7 +49,7 @@ class Request(NamedTuple):
     why: str | None = None
     seconds: float = 0.0  # duration of a shelving
     until_clear: bool = False  # of a shelving
-    label: str | None = None
+    labelled: Labelled | None = None
 
 
 class Stale(ValueError):
@@ -272,7 +273,7 @@ class Points:
             why=request.why,
             number=number,
             severity=severity_of(alarm) if now.severity is None else now.severity,
-            label=request.label,
+            labelled=request.labelled,
         )
 
     def drain(self) -> tuple[list[Transition], dict[Key, Standing]]:

@@ -1,9 +1,10 @@
 """Predictive alarms: a channel will pass an engineering limit within the forecaster's horizon.
 
 Limits come from the stream's configuration. ``models.limits`` computes the probability that a
-forecast passes a limit. An alarm opens after several consecutive forecasts above a probability. It
-closes after several below a lower probability. These delays and this deadband prevent chattering
-(ISA-18.2). Without a forecast, nothing changes.
+forecast passes a limit. A prediction of the remaining life is a forecast of one step. An alarm
+opens after several consecutive forecasts above a probability. It closes after several below a lower
+probability. These delays and this deadband prevent chattering (ISA-18.2).
+Without a forecast, nothing changes.
 
 Measured values have precedence: while a channel is beyond a limit (``agent.alarms.measured``), the
 limit has no predictive alarm, so that staff is not called twice for one problem.
@@ -14,14 +15,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from agent.alarms.document import limit_document
 from agent.alarms.limit import Limit, limits_of
 from agent.config.streams import LimitTable, PredictionTable
 from models.forecaster import Forecaster
 from models.limits import time_to_limit
-from models.messages import Contribution, Event, Forecast, LimitForecast
+from models.manifest import Channel
+from models.messages import Contribution, Event, Float64, Forecast, LimitForecast
 
 DETECTOR: Final = "transformer"
 
@@ -43,18 +45,39 @@ class LimitWatch:
     """Watches the limits of one stream; does no I/O.
 
     It watches only channels that are forecast; without a forecaster there are none.
+
+    Args:
+        tables: limits of the stream.
+        settings: when an alarm opens and closes.
+        channels: channels of the forecasts, in order.
+        levels: levels (Q,) of the forecasts' quantiles; None if there are no forecasts.
+        detector: name of what makes the forecasts.
+
     """
 
     def __init__(
         self,
         tables: Sequence[LimitTable],
         settings: PredictionTable,
-        forecaster: Forecaster | None,
+        channels: Sequence[Channel],
+        levels: Float64 | None,
+        detector: str = DETECTOR,
     ) -> None:
-        self._settings = settings
-        self._limits = list(limits_of(tables, forecaster.channels if forecaster else ()))
-        self._levels = None if forecaster is None else forecaster.intervals.levels
+        self._settings, self._levels, self._detector = settings, levels, detector
+        self._limits = list(limits_of(tables, channels))
         self._watches = {limit.key: _Watch() for limit in self._limits}
+
+    @classmethod
+    def of(
+        cls,
+        tables: Sequence[LimitTable],
+        settings: PredictionTable,
+        forecaster: Forecaster | None,
+    ) -> Self:
+        """Return the watch over the forecasts of a forecaster; without one it watches nothing."""
+        if forecaster is None:
+            return cls(tables, settings, (), None)
+        return cls(tables, settings, forecaster.channels, forecaster.intervals.levels)
 
     def take(
         self,
@@ -120,7 +143,7 @@ class LimitWatch:
         opened = Event(
             number=take_number(),
             kind="limit",
-            detector=DETECTOR,
+            detector=self._detector,
             onset=watch.onset,
             opened=found.made,
             score=0.0,

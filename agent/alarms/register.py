@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
 
 from agent.alarms.groups import Groups
 from agent.alarms.handled import Handled
@@ -14,6 +15,15 @@ from agent.handling.dues import Dues
 from agent.handling.priority import priority
 from agent.handling.states import Severity, Standing, State, told
 from agent.handling.transition import AGENT, Door, Transition, What
+
+
+class Labelled(NamedTuple):
+    """A label of a person; times are Unix seconds."""
+
+    label: str | None = None
+    begin: float | None = None  # what it is about; None: as its alarm
+    end: float | None = None
+    ask_again: float | None = None  # when to look again; None: never
 
 
 class Register:
@@ -88,9 +98,10 @@ class Register:
         why: str | None = None,
         number: int | None = None,
         severity: Severity | None = None,
-        label: str | None = None,
+        labelled: Labelled | None = None,
     ) -> Transition:
         """Move a point to its next standing, and keep the transition for the logbook."""
+        label = labelled or Labelled()
         consequence, before = self.of(key[0]).consequence, self.standing(key)
         grave: Severity = severity or then.severity or "medium"
         urgent = priority(grave, consequence)
@@ -116,10 +127,12 @@ class Register:
             by=by,
             door=door,
             why=why,
-            until=then.shelving and then.shelving.until,
+            until=then.shelving.until if then.shelving else label.ask_again,
             until_clear=then.shelving is not None and then.shelving.until_clear,
             shelvings=then.shelvings,
-            label=label,
+            label=label.label,
+            begin=label.begin,
+            end=label.end,
             announces=announces,
             advisory=then.advisory,
             grouped=then.grouped,

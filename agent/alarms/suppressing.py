@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from agent.alarms.names import Key, kind_and_channel
 from agent.alarms.register import Register
 from agent.handling import machine
+from agent.handling.states import Standing
 from agent.handling.suppression import Suppression, Suppressions
 
 
@@ -87,5 +88,10 @@ class Suppressing:
         if now.suppressed and reason is None:
             why = self._suppressions.ended(key[0], *kind_and_channel(key[1]))
             self._register.go(key, "unsuppressed", machine.unsuppress(now), at, why=why)
-        elif not now.suppressed and reason is not None and now.below != "NORM":
+        elif reason is not None and not now.suppressed and not _is_idle(now):
             self._register.go(key, "suppressed", machine.suppress(now), at, why=reason)
+
+
+def _is_idle(now: Standing) -> bool:
+    """Return whether there is nothing to suppress; an active advisory may become an alarm."""
+    return now.below == "NORM" and now.condition != "active"

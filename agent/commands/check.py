@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from agent.alarms.context import check_names
 from agent.alarms.handled import check_suppressions
-from agent.alarms.limit import check_limits, never_back, unreachable
+from agent.alarms.limit import check_limits, limitable, never_back, unreachable
 from agent.bundles.load import Loader, baseline
 from agent.bundles.trust import told
 from agent.bundles.verdict import objection
 from agent.commands.apart import NOT_ASKED, Apart
-from agent.commands.finding import Finding
+from agent.commands.check_onsite import on_site
+from agent.commands.finding import UNAVAILABLE, Finding
 from agent.commands.secrecy import other_user, secrets
 from agent.config import load as configuration
 from agent.config.broker import BrokerTable
@@ -59,7 +60,6 @@ from models.printable import printable
 from models.settings import dotted, explain
 from models.validation import ValidationError
 
-UNAVAILABLE = 69  # sysexits: an external resource is absent; the agent would wait for it
 FREE_BYTES_MIN = 50 * 2**20
 _SLOW = (
     "pattern: several repeats can match the same text, and trying all ways takes too long. Name"
@@ -156,6 +156,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
         findings += _input(source, detectors)
     findings.append(_store(config.store.directory))
     findings += secrets(config)
+    findings += on_site(config)
     findings += _broker(config, other)
     return findings
 
@@ -232,7 +233,7 @@ def _verdict(stream: StreamTable, detector: Detector | None) -> Iterator[Finding
 def _check_settings(config: AgentConfig, stream: StreamTable, detector: Detector | None) -> None:
     """Raise ConfigError if the limits or the substitute baseline do not fit."""
     assert detector is not None
-    check_limits(stream.name, stream.limits, detector.manifest.channels)
+    check_limits(stream.name, stream.limits, limitable(detector.manifest))
     check_names(stream, detector.manifest.channel_names)
     if stream.bundle is not None and stream.baseline is not None:
         try:

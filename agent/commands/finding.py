@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+UNAVAILABLE: Final = 69  # sysexits: an external resource is absent; the agent would wait for it
 
 
 class Finding(NamedTuple):

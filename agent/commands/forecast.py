@@ -63,6 +63,7 @@ def forecast(
     hold_steps: int | None = None,
     horizon_steps: int | None = None,
     recursive: bool = False,
+    plans: Sequence[Setting] = (),
 ) -> dict[str, Any]:
     """Return the forecast of a stream, and the hypothetical one beside it, ready for JSON.
 
@@ -73,9 +74,10 @@ def forecast(
         hold_steps: number of these steps; None for one patch of the network.
         horizon_steps: number of steps to forecast; None for the trained horizon.
         recursive: allow more than the trained horizon.
+        plans: future values of channels that people set; the other channels follow.
 
     Raises:
-        ConfigError: there is no such stream, channel or horizon.
+        ConfigError: there is no such stream, channel or horizon, or a channel cannot be planned.
         DataError: no forecast is possible from this history; the text states why.
         StoreError: the agent's database cannot be read.
         BundleError: the bundle is refused.
@@ -87,13 +89,14 @@ def forecast(
     forecaster = detector.forecaster
     assert forecaster is not None
     _check_horizon(forecaster, horizon_steps, recursive)
+    _check_plans(forecaster, plans, horizon_steps)
     with Reader(config.store.directory) as reader:
         offsets = _offsets(detector, reader.state(stream))
         state = _history(detector, _samples(reader, stream, detector))
         watched = life(reader)
     context = forecaster.context(state)
     made = _made(forecaster, context, state, offsets, horizon_steps)
-    watch = LimitWatch(table.limits, table.prediction, forecaster)
+    watch = LimitWatch.of(table.limits, table.prediction, forecaster)
     document: dict[str, Any] = {
         "stream": stream,
         "bundle_digest": detector.digest,
@@ -101,12 +104,15 @@ def forecast(
         "forecast": _document(forecaster, made, watch),
         "hypothetical": None,
         "set": [setting._asdict() for setting in settings],
+        "plan": [plan._asdict() for plan in plans],
+        "coupled": forecaster.coupling is not None,
         "agent": watched._asdict(),
     }
-    if settings:
+    if settings or plans:
         steps = hold_steps or forecaster.part.patch_steps
         changed = _changed(forecaster, context, settings, steps)
-        supposed = _made(forecaster, changed, state, offsets, horizon_steps)
+        supposed = _made(forecaster, changed, state, offsets, None if plans else horizon_steps)
+        supposed = _planned(forecaster, supposed, plans, horizon_steps)
         document["hypothetical"] = _document(forecaster, supposed, watch)
         document["hold_s"] = steps * forecaster.step_s
     return document
@@ -138,6 +144,42 @@ def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool)
             f"--horizon {horizon}: this bundle forecasts {trained} steps of {step_s:g} s; request"
             " fewer, or add --recursive to extrapolate the rest from the forecast itself"
         )
+
+
+def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int | None) -> None:
+    if plans and (horizon or 0) > forecaster.part.horizon_steps:
+        raise ConfigError(
+            "--plan: the effect of a plan is known within the trained horizon only,"
+            f" {forecaster.part.horizon_steps} steps: lower --horizon"
+        )
+    known = () if forecaster.coupling is None else forecaster.coupling.plannable
+    for plan in plans:
+        if plan.channel in known:
+            continue
+        if not known:
+            raise ConfigError(
+                f"--plan {plan.channel}: this bundle cannot be asked so: name the channels that"
+                " people set in forecast.coupling.plannable, and train again"
+            )
+        advice = nearest(plan.channel, known) or f"; allowed are {', '.join(known)}"
+        raise ConfigError(f"--plan {plan.channel}: no such channel can be planned{advice}")
+
+
+def _planned(
+    forecaster: Forecaster, made: Forecast, plans: Sequence[Setting], horizon: int | None
+) -> Forecast:
+    """Return the forecast that follows the plans."""
+    if not plans:
+        return made
+    assert forecaster.coupling is not None
+    names = [channel.name for channel in forecaster.channels]
+    paths: dict[str, Float32] = {}
+    for plan in plans:
+        path = made.quantiles[names.index(plan.channel), :, forecaster.intervals.middle]
+        value = np.float32(plan.value)
+        paths[plan.channel] = path + value if plan.adds else np.full_like(path, value)
+    moved = forecaster.coupling.planned(made.quantiles, paths)
+    return made._replace(times=made.times[:horizon], quantiles=moved[:, :horizon])
 
 
 def _offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:

@@ -23,12 +23,9 @@ def describe(document: Document) -> Iterator[str]:
         yield f"{made['imputed_values']} missing values of the history were filled in"
     changed = {setting["channel"] for setting in document["set"]}
     if supposed is not None:
-        values = ", ".join(_setting(setting) for setting in document["set"])
-        yield f"what if: {values} for the last {document['hold_s']:g} s"
-        yield (
-            "each channel is forecast from its own past only: a hypothetical value changes that"
-            " channel's forecast and no other"
-        )
+        yield from _what_if(document)
+        if document["coupled"] or document["plan"]:
+            changed = set(made["channels"])
     for name in made["channels"]:
         yield ""
         yield from _channel(name, [made, supposed] if name in changed else [made])
@@ -36,6 +33,21 @@ def describe(document: Document) -> Iterator[str]:
     yield from _limits("", made, made["channels"])
     if supposed is not None:
         yield from _limits("what if: ", supposed, changed)
+
+
+def _what_if(document: Document) -> Iterator[str]:
+    """Yield what was supposed, and what it changes."""
+    if document["set"]:
+        values = ", ".join(_setting(setting) for setting in document["set"])
+        yield f"what if: {values} for the last {document['hold_s']:g} s"
+    if document["plan"]:
+        yield f"what if: {', '.join(_setting(plan) for plan in document['plan'])} from now on"
+        yield "the other channels follow as they did in the recordings of the training"
+    elif not document["coupled"]:
+        yield (
+            "each channel is forecast from its own past only: a hypothetical value changes that"
+            " channel's forecast and no other"
+        )
 
 
 def _setting(setting: Document) -> str:

@@ -39,7 +39,7 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
         if isinstance(source, MqttInputTable)
     }
     for what, broker in brokers.items():
-        if broker.username is not None and broker.tls_ca_file is None and not _local(broker.host):
+        if broker.username is not None and broker.tls_ca_file is None and not local(broker.host):
             detail = (
                 f"sends its user and password without TLS: anyone on the path to {broker.host} can"
                 " read them. Set tls_ca_file"
@@ -52,9 +52,9 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
         )
         yield Finding(True, "mqtt", detail, mark="warn")
     files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})
-    readable = [told for file in files if (told := readers(file, _own_groups(config)))]
+    readable = [told for file in files if (told := readers(file, own_groups(config)))]
     trusted = _trusted(config.keys.directory)
-    service = _service(config)
+    service = service_of(config)
     closed = [told for file in (*files, *trusted) if service and (told := closed_to(file, service))]
     writable = [told for path in trusted if (told := _writers(path))]
     for told in (*readable, *closed, *writable):
@@ -66,7 +66,7 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
 
 def other_user(config: AgentConfig) -> Iterator[Finding]:
     """Warn root of its greater permissions: the service runs as the owner of the store."""
-    service = _service(config)
+    service = service_of(config)
     if service is None or os.geteuid() != 0 or service.user == 0:
         return
     user = _user(service.user)
@@ -77,7 +77,7 @@ def other_user(config: AgentConfig) -> Iterator[Finding]:
     yield Finding(True, "user", detail, mark="warn")
 
 
-def _service(config: AgentConfig) -> Service | None:
+def service_of(config: AgentConfig) -> Service | None:
     """Return the agent's user; None if unknown."""
     try:
         found = config.store.directory.stat()
@@ -91,7 +91,8 @@ def _password_is_known(broker: MqttTable) -> bool:
     return broker.username is None or given is not None
 
 
-def _local(host: str) -> bool:
+def local(host: str) -> bool:
+    """Whether a host is this machine."""
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -103,9 +104,9 @@ def _secret_files(broker: BrokerTable) -> list[Path]:
     return [file for file in (broker.password_file, key, sign) if file is not None]
 
 
-def _own_groups(config: AgentConfig) -> frozenset[int]:
+def own_groups(config: AgentConfig) -> frozenset[int]:
     """Return the groups that may read secrets: the service's, the current user's, and root's."""
-    service = _service(config)
+    service = service_of(config)
     return frozenset({0, os.getegid()} | ({service.group} if service else set()))
 
 

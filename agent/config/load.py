@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from agent.config import environment
 from agent.config.broker import MqttTable
@@ -19,12 +19,14 @@ from agent.config.inputs import LINES, AnyInput, MqttInputTable
 from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
+from agent.config.onsite import OnSiteTable
 from agent.config.streams import (
     ALARM_KINDS,
     AlarmKind,
     BaselineTable,
     LimitTable,
     PredictionTable,
+    RemainingTable,
     StreamAlarmsTable,
     repeated,
 )
@@ -92,7 +94,7 @@ class StoreTable(Table):
     )
     alarms_days_max: Positive | None = Field(
         None,
-        description="Drop alarms closed for longer than this, and older rows of the logbook;"
+        description="Drop alarms closed for longer than this, and their rows of the logbook;"
         " absent: no limit",
     )
     history_days_max: Positive = Field(
@@ -116,6 +118,9 @@ class HealthTable(Table):
     """What central ops receives about the gateway itself."""
 
     interval_s: Positive = Field(60.0, description="Interval of the health messages")
+
+
+FaultKind = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 class AlarmsTable(Table):
@@ -161,6 +166,17 @@ class AlarmsTable(Table):
         5, description="A flood ends with fewer new alarms than this within flood_s"
     )
     flood_s: Positive = Field(600.0, le=86_400, description="See flood_alarms")
+    fault_kinds: list[FaultKind] = Field(
+        default_factory=list,
+        max_length=100,
+        description="Kinds of fault to choose from for the label 'confirmed'; another text is"
+        " allowed",
+    )
+    ask_again_days: Positive = Field(
+        7.0,
+        le=366,
+        description="An alarm with the label 'nothing-found' is listed again after this time, days",
+    )
     advisory_h: Positive = Field(
         24.0,
         le=87_600,
@@ -309,6 +325,9 @@ class StreamTable(Table):
     prediction: PredictionTable = Field(
         PredictionTable(), description="When a forecast raises an alarm"
     )
+    remaining: RemainingTable = Field(
+        RemainingTable(), description="What is known of the machine's age"
+    )
     alarms: StreamAlarmsTable = Field(
         StreamAlarmsTable(), description="How people handle the alarms of this stream"
     )
@@ -355,6 +374,7 @@ class AgentConfig(Table):
     alarms: AlarmsTable = Field(AlarmsTable(), description="How people handle alarms")
     language: LanguageTable = Field(LanguageTable(), description="The language of alarms")
     shift: ShiftTable = Field(ShiftTable(), description="When the shifts begin")
+    on_site: OnSiteTable = Field(OnSiteTable(), description="What tells people on site")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
     log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
@@ -428,6 +448,17 @@ class AgentConfig(Table):
                 f"inputs: client_id = {client_id} occurs twice; the broker would end the connection"
                 " of one input whenever the other connects"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hooks_name_streams(self) -> AgentConfig:
+        streams = {table.name for table in self.streams}
+        for hook in self.on_site.hooks:
+            for name in sorted(set(hook.streams) - streams):
+                raise ValueError(
+                    f"on_site.hooks: {hook.name}: streams has {name!r}, and there is no such stream"
+                    f"{nearest(name, streams)}"
+                )
         return self
 
     def named(self) -> AgentConfig:

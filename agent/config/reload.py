@@ -43,6 +43,7 @@ RELOADED: Final = (
     ("shift",),
     ("alarms",),
     ("control", "operators"),
+    ("on_site",),
     ("control", "maintainers"),
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Final, Literal, get_args
@@ -21,13 +22,28 @@ from models.manifest import (
 )
 from models.names import CHANNEL
 from models.settings import Table
-from models.validation import Field, model_validator
+from models.times import unix_s
+from models.validation import AfterValidator, Field, model_validator
 
 DEVIATIONS_MAX: Final = 6.0  # where the median decides
 HISTORY_SAMPLES: Final = 1000  # of it
 HISTORY_DAYS_MAX: Final = 3_660
 DAY_S: Final = 86_400.0
 ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
+
+
+def _instant(text: str) -> str:
+    if not any(text.endswith(zone) for zone in ("Z", "z")) and not _OFFSET.search(text):
+        raise ValueError("there is no zone: end it with Z or an offset such as +01:00")
+    try:
+        unix_s(text)
+    except ValueError:
+        raise ValueError("is no time as in RFC 3339, e.g. 2026-03-01T00:00:00Z") from None
+    return text
+
+
+_OFFSET: Final = re.compile(r"[+-]\d\d:\d\d$")
+Instant = Annotated[str, AfterValidator(_instant)]  # RFC 3339
 
 
 class BaselineChannelTable(Table):
@@ -296,6 +312,17 @@ class SuppressTable(Table):
         if self.reason is not None and not self.reason.isprintable():
             raise ValueError("reason must be one line of printable characters")
         return self
+
+
+class RemainingTable(Table):
+    """What the gateway knows of the machine, if the stream's bundle predicts its remaining life."""
+
+    in_service_since: Instant | None = Field(
+        None,
+        max_length=40,
+        description="When the machine was new or overhauled, RFC 3339; without it the age counts"
+        " from the first sample of the stream",
+    )
 
 
 class StreamAlarmsTable(Table):

@@ -5,6 +5,8 @@
     time ─the end of a shelving─────────────────────┘            (one row of the logbook)
 
 ``states`` defines an alarm's standing, ``machine`` its changes, ``priority`` its urgency, and
-``transition`` the record of a change. This package only computes: it does no I/O and reads no
-clock. docs/alarms.md compares it with the standard.
+``transition`` the record of a change. ``announcing`` decides which change calls somebody, ``flood``
+which alarms are grouped, ``suppression`` when a design suppresses, ``dues`` what time changes next.
+This package only computes: it does no I/O and reads no clock. docs/alarms.md compares it with the
+standard.
 """

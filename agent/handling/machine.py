@@ -61,7 +61,7 @@ def raised(
 
     ``advisory``: it needs no action now; ``suppressed``: a designed suppression applies.
     """
-    before = None if now.below == "NORM" else now.severity
+    before = None if now.below == "NORM" and not now.open else now.severity
     advisory = advisory and (now.advisory or not now.open)
     suppressed = suppressed or now.suppressed
     calls = not (advisory or suppressed)

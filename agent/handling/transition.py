@@ -33,6 +33,7 @@ Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # the fin
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
 Door = Literal["agent", "terminal"]  # where the change came from
 REASON_CHARS_MAX: Final = 500  # of a reason or a note
+NOTHING_FOUND: Final[Label] = "nothing-found"
 AGENT: Final = "agent"  # who made it, if no person did
 
 SAID: Final[dict[What, str]] = {  # for people
@@ -77,10 +78,13 @@ class Transition(NamedTuple):
     by: str  # the user's name, or ``AGENT``
     door: Door
     why: str | None = None  # the reason, or the note
-    until: float | None = None  # of a shelving: its latest end, Unix seconds
+    # of a shelving: its latest end; of the label "nothing-found": when to ask again; Unix seconds
+    until: float | None = None
     until_clear: bool = False  # of a shelving: it ends once the condition clears
     shelvings: int = 0  # number since the point was last normal
     label: str | None = None
+    begin: float | None = None  # of a label: what it is about, Unix seconds; None: as its alarm
+    end: float | None = None
     announces: bool = False  # it calls somebody: a panel, a hook or central ops may sound
     advisory: bool = False  # it needs no action now, so that it is no alarm
     grouped: bool = False  # it belongs to a flood, and is shown with others of its stream
@@ -88,8 +92,6 @@ class Transition(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return the transition as JSON data; ``docs/messages.md`` describes it."""
-        times = {
-            "at": iso_time(self.at),
-            "until": None if self.until is None else iso_time(self.until),
-        }
-        return self._asdict() | times
+        times = {"until": self.until, "begin": self.begin, "end": self.end}
+        told = {name: None if time is None else iso_time(time) for name, time in times.items()}
+        return self._asdict() | told | {"at": iso_time(self.at)}

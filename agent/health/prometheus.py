@@ -95,6 +95,7 @@ def _metrics(document: Document, up: bool) -> Iterator[Metric]:
         yield from _uplink(document["uplink"])
     if document.get("control"):  # absent in old statuses
         yield from _control(document["control"])
+    yield from _hooks(document.get("hooks", {}))  # absent in old statuses
 
 
 def _agent(document: Document, up: bool) -> Iterator[Metric]:
@@ -301,6 +302,25 @@ def _central(central: Document) -> Iterator[Metric]:
     unsigned, keys = [Value(int(trust["unsigned"]))], [Value(len(trust["keys"]))]
     yield Metric("uplink_unsigned", "gauge", "Whether a collector needs no key.", unsigned)
     yield Metric("uplink_collector_keys", "gauge", "Keys of collectors that are trusted.", keys)
+
+
+def _hooks(hooks: Document) -> Iterator[Metric]:
+    def each(key: str) -> list[Value]:
+        return [Value(hook[key], {"hook": name}) for name, hook in hooks.items()]
+
+    if not hooks:
+        return
+    yield Metric("hook_sent_total", "counter", "Notices that a hook has delivered.", each("sent"))
+    yield Metric("hook_retried_total", "counter", "Attempts that failed.", each("retried"))
+    dropped = [
+        Value(hook[cause], {"hook": name, "cause": cause})
+        for name, hook in hooks.items()
+        for cause in ("refused", "expired", "excess")
+    ]
+    yield Metric("hook_dropped_total", "counter", "Notices that were dropped.", dropped)
+    yield Metric("hook_waiting", "gauge", "Notices that wait for a hook.", each("waiting"))
+    up = [Value(int(not hook["failing"]), {"hook": name}) for name, hook in hooks.items()]
+    yield Metric("hook_up", "gauge", "Whether the last attempt did not fail.", up)
 
 
 def _control(control: Document) -> Iterator[Metric]:

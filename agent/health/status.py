@@ -41,6 +41,7 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
     yield from _store(document["store"], document["uplink"] is not None)
     yield from uplink_lines(document["uplink"])
     yield from _control(document.get("control"))  # absent in old statuses
+    yield from _hooks(document.get("hooks", {}))  # likewise
     yield from _configuration(document.get("configuration"))  # likewise
 
 
@@ -140,6 +141,11 @@ def stream_lines(name: str, stream: Document) -> Iterator[str]:
         yield f"          {channel} has not changed since {since}: is that right?"
     if stream.get("forecast"):  # a status stored before there were forecasts has none
         yield from _forecast(stream["forecast"])
+    if life := stream.get("remaining_life"):  # absent if the bundle does not predict it
+        yield (
+            f"          remaining life {life['predicted']:g} {life['unit']}"
+            f" (80 %: {life['low_80']:g} to {life['high_80']:g}), from {life['made']}"
+        )
     for alarm in gravest_first(stream["open_alarms"]):
         yield f"  ALARM   {describe_alarm(alarm)}"
 
@@ -295,6 +301,18 @@ def _configuration(configuration: Document | None) -> Iterator[str]:
         yield f"config    NOT APPLIED: {problem}"
     if configuration["needs_restart"]:
         yield f"config    needs a restart: {'; '.join(configuration['needs_restart'])}"
+
+
+def _hooks(hooks: Document) -> Iterator[str]:
+    for name, hook in hooks.items():
+        state = f"FAILING ({hook['last_error']})" if hook["failing"] else "ok"
+        yield (
+            f"hook      {name}: {hook['to']} {state}; {hook['sent']} sent, {hook['waiting']}"
+            f" waiting, {hook['retried']} retried"
+        )
+        lost = {key: hook[key] for key in ("refused", "expired", "excess")}
+        if said := _counts(lost):
+            yield f"          DROPPED notices: {said}"
 
 
 def _control(control: Document | None) -> Iterator[str]:

@@ -226,7 +226,7 @@ class Limits(Part):
         self._watch = self._watch_of(settings)
 
     def _watch_of(self, settings: StreamTable) -> LimitWatch:
-        return LimitWatch(settings.limits, settings.prediction, self._forecaster)
+        return LimitWatch.of(settings.limits, settings.prediction, self._forecaster)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Continue the runs and alarms of unchanged limits; close the others."""

@@ -17,7 +17,7 @@ import numpy as np
 from agent.alarms.context import check_names, context_of
 from agent.alarms.document import Reason
 from agent.alarms.lifecycle import Cause
-from agent.alarms.limit import check_limits
+from agent.alarms.limit import check_limits, limitable
 from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.journal import STREAM
@@ -25,6 +25,7 @@ from agent.scoring import told
 from agent.scoring.advisor import Advisor
 from agent.scoring.companions import Companions
 from agent.scoring.gaps import Gaps
+from agent.scoring.life import RemainingLife
 from agent.scoring.origin import BASELINE, Origin
 from agent.scoring.part import Moment, Part, answers
 from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summaries
@@ -34,6 +35,7 @@ from agent.scoring.teller import StreamTeller
 from agent.store.batch import THROUGH, Batch
 from models.align import Aligners
 from models.detector import Detector, Memory
+from models.manifest import TelemanomManifest
 from models.messages import (
     HELD,
     INTERPOLATED,
@@ -104,6 +106,8 @@ class Stream:
         summaries.seen_by.append(companions.see)
         self.add(companions)
         teller.advisor = Advisor(settings, manifest.channels, limits, companions, clock)
+        if isinstance(manifest, TelemanomManifest) and manifest.remaining is not None:
+            self.add(RemainingLife(teller, settings, manifest, manifest.remaining))
         self.add(self.origin)
 
     def add(self, part: Part) -> None:
@@ -235,7 +239,7 @@ class Stream:
         A baseline in place of a bundle watches only the limits of its own channels.
         """
         if not self._replaces_bundle:
-            check_limits(settings.name, settings.limits, self.manifest.channels)
+            check_limits(settings.name, settings.limits, limitable(self.manifest))
             check_names(settings, self.manifest.channel_names)
 
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:

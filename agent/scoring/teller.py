@@ -8,12 +8,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.alarms.context import Context
 from agent.alarms.document import Newest, Reason
 from agent.alarms.lifecycle import OPENED, Alarms, Cause, Change
+from agent.alarms.limit import limitable
 from agent.alarms.measured import DETECTOR as MEASURED
 from agent.alarms.predicted import DETECTOR as FORECASTER
 from agent.clock import Clock
@@ -22,6 +23,7 @@ from agent.store.batch import Batch
 from agent.store.record import Kind, Outgoing
 from models.detector import Detector, Memory
 from models.messages import Event, Float32, Samples, named_quality
+from models.names import REMAINING_LIFE
 from models.times import unix_s
 
 if TYPE_CHECKING:
@@ -56,8 +58,7 @@ class StreamTeller:
     ) -> None:
         self._name, self._clock = name, clock
         self._detector, self._memory, self._number = detector, memory, number
-        channels = detector.manifest.channels
-        units = {channel.name: channel.unit for channel in channels}
+        units = {each.name: each.unit for each in limitable(detector.manifest)}
         self.alarms = Alarms(name, units, context)
         self.advisor: Advisor | None = None
         self.timed_by_arrival = False  # whether all inputs of the stream lack their own times
@@ -175,8 +176,13 @@ class StreamTeller:
     ) -> None:
         """Close open alarms whose events will not close them; None: all but those in ``but``."""
         for change in self.alarms.close(cause, self._clock.wall_s(), numbers, but):
-            found_by = _FOUND_BY.get(change.alarm["kind"], self._detector.detector)
-            self._tell(change, found_by, batch)
+            self._tell(change, self._found_by(change.alarm), batch)
+
+    def _found_by(self, alarm: Mapping[str, Any]) -> str:
+        """Return the name of what found an alarm."""
+        if any(each["channel"] == REMAINING_LIFE for each in alarm["channels"]):
+            return REMAINING_LIFE
+        return _FOUND_BY.get(alarm["kind"], self._detector.detector)
 
     def _tell(self, change: Change, detector: str, batch: Batch) -> None:
         """Store, send, count and log an alarm that was opened or closed.

@@ -12,6 +12,7 @@ from agent.alarms.lifecycle import SHED_FIRST
 if TYPE_CHECKING:
     from agent.handling.states import Standing
     from agent.handling.transition import Transition
+    from agent.store.notices import Notice
     from agent.store.record import Outgoing
     from models.messages import Float32, Samples
 
@@ -19,6 +20,7 @@ WAITING_SAMPLES_MAX: Final = 20_000
 WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
 WAITING_ALARMS_MAX: Final = 2000
 WAITING_TRANSITIONS_MAX: Final = 10_000
+WAITING_NOTICES_MAX: Final = 2000
 # part of a stream's state: number of the first stored sample that the other parts do not include
 THROUGH: Final = "through"
 COUNTER: Final = "counter/"  # prefix of the keys of ``meta`` that hold a counter
@@ -35,6 +37,8 @@ class Batch:
     untaken: list[dict[str, Any]] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)  # rows of the logbook
     standings: dict[tuple[str, str], Standing] = field(default_factory=dict)  # by stream and point
+    notices: list[Notice] = field(default_factory=list)  # for hooks on site
+    settled: list[int] = field(default_factory=list)  # rows of notices to delete
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
     # streams whose stored state belongs to another detector: deleted before ``state`` is written
@@ -69,6 +73,7 @@ class Batch:
         self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
         self.untaken = [alarm for alarm in self.untaken if alarm["stream"] not in streams]
         self.transitions = [one for one in self.transitions if one.stream not in streams]
+        self.notices = [one for one in self.notices if one.stream not in streams]
         self.standings = {key: one for key, one in self.standings.items() if key[0] not in streams}
         self.messages = [one for one in self.messages if one.stream not in streams]
         self.state = {name: parts for name, parts in self.state.items() if name not in streams}
@@ -101,6 +106,9 @@ class Batch:
         if (excess := len(self.transitions) - WAITING_TRANSITIONS_MAX) > 0:
             shed["logbook"] = excess
             del self.transitions[:excess]
+        if (excess := len(self.notices) - WAITING_NOTICES_MAX) > 0:
+            shed["notices"] = excess
+            del self.notices[:excess]
         return shed
 
     def _drop(self, kind: str, count: int) -> int:

@@ -73,6 +73,7 @@ class Trouble:
             "messages_not_stored": sum(self._shed[kind] for kind in EVICTION),
             "alarms_not_stored": self._shed["alarm"],
             "logbook_not_stored": self._shed["logbook"],
+            "notices_not_stored": self._shed["notices"],
         }
 
 

@@ -126,6 +126,18 @@ def _m003_records(database: Database) -> None:
     )
 
 
+def _m004_records(database: Database) -> None:
+    """Add the queue of what hooks on site must be told; see ``agent.store.notices``."""
+    _execute(
+        database,
+        """CREATE TABLE notices (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, hook TEXT NOT NULL, notice TEXT NOT NULL,
+            at REAL NOT NULL, clock TEXT NOT NULL, document BLOB NOT NULL
+        ) STRICT""",
+        "CREATE INDEX notices_hook ON notices (hook, id)",
+    )
+
+
 def _count_evicted(connection: Connection, kind: str) -> None:
     connection.execute(
         "INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1",
@@ -277,7 +289,7 @@ def _execute(database: Database, *statements: str) -> None:
 
 # in order; PRAGMA user_version counts those applied to a file; none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
-    RECORDS: [_m001_records, _m002_records, _m003_records],
+    RECORDS: [_m001_records, _m002_records, _m003_records, _m004_records],
     READINGS: [
         _m001_readings,
         _m002_readings,

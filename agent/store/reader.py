@@ -18,6 +18,7 @@ from agent.alarms.lifecycle import OPENED
 from agent.handling.states import Standing
 from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
+from agent.store.notices import Waiting
 from agent.store.record import COLUMNS, Record
 from agent.store.sqlite import LOCK, Connection, errors_of, locked, open_for_reading
 from models.errors import StoreError
@@ -283,6 +284,16 @@ class Reader:
         )
         seqs = [seq for seq, _ in rows if seq is not None]
         return seqs, seqs[-1] if len(seqs) == limit else int(rows[-1][1])
+
+    def notices(self, hook: str, limit: int) -> list[Waiting]:
+        """Return the oldest notices that wait for a hook, in order."""
+        rows = self._query(
+            RECORDS,
+            "SELECT id, notice, at, clock, document FROM notices WHERE hook = ?"
+            " ORDER BY id LIMIT ?",
+            [hook, limit],
+        )
+        return list(map(Waiting._make, rows))
 
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the last committed state of a stream, by part."""

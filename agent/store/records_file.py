@@ -12,6 +12,7 @@ from agent.store.correction import Correction, correct_alarms, correct_messages
 from agent.store.file import StoreFile
 from agent.store.logbook import Key, Logbook, standings
 from agent.store.meta import raise_numbers
+from agent.store.notices import NoticeTable
 from agent.store.outbox import Outbox
 from agent.store.record import Origin
 from agent.store.retention import Retention, drop_alarms
@@ -40,6 +41,7 @@ class RecordsFile:
         self._logbook = Logbook(logbook_rows_max)
         self._site, self._gateway = site, gateway
         self._outbox, self._alarms = Outbox(outbox_rows_max), AlarmTable(alarm_rows_max)
+        self.notices = NoticeTable()
         self._dropped_old = 0  # alarms, since the start
         self.file = StoreFile(path, "FULL", self._numbers, self.read)
 
@@ -52,6 +54,7 @@ class RecordsFile:
         """Read the state of the file, which is open."""
         self._outbox.open(self._records)
         self._alarms.open(self._records)
+        self.notices.open(self._records)
         (epoch,) = self._records.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
         self.origin = Origin(self._site, self._gateway, str(epoch))
 
@@ -105,10 +108,12 @@ class RecordsFile:
             totals = self._outbox.change(
                 self._records, batch.messages, batch.acked, clock, is_too_large
             )
-        self._outbox.totals = totals
+            noticed = self.notices.change(self._records, batch.notices, batch.settled, clock)
+        self._outbox.totals, self.notices.totals = totals, noticed
         self._alarms.committed(batch.alarms)
         batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
         batch.transitions, batch.standings = [], {}
+        batch.notices, batch.settled = [], []
         batch.forgotten = set()
         batch.counters = {}
 
@@ -190,4 +195,5 @@ class RecordsFile:
             "alarms_old": self._dropped_old,
             "alarms_excess": self._alarms.excess,
             "logbook_excess": self._logbook.excess,
+            "notices_removed": self.notices.totals.removed.total(),
         }

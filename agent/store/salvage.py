@@ -241,6 +241,16 @@ def _is_transition(row: Row) -> bool:
     return found == (stream, point, number, revision, what)
 
 
+def _is_notice(row: Row) -> bool:
+    _, hook, notice, at, clock, document = row
+    texts = (hook, notice, clock)
+    return (
+        all(isinstance(one, str) for one in texts)
+        and isinstance(at, float)
+        and bool(_read(document))
+    )
+
+
 def _is_wrapped(row: Row) -> bool:
     try:
         Wrapped._make(row).record()
@@ -308,6 +318,7 @@ _POINTS: Final = _Table("points", "id, stream, point, document", "id", _is_point
 _LOGBOOK: Final = _Table(
     "logbook", "id, stream, point, number, revision, at, what, document", "id", _is_transition
 )
+_NOTICES: Final = _Table("notices", "id, hook, notice, at, clock, document", "id", _is_notice)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
     "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of
@@ -366,8 +377,10 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 
 
 def _handled(old: Connection, new: Connection) -> list[_Copied]:
-    """Copy the handling of alarms; files of older versions have none."""
-    return [_copy(old, new, one) for one in (_POINTS, _LOGBOOK) if _columns(old, one.name)]
+    """Copy the handling of alarms and the notices; files of older versions have none."""
+    return [
+        _copy(old, new, one) for one in (_POINTS, _LOGBOOK, _NOTICES) if _columns(old, one.name)
+    ]
 
 
 def _has_history(old: Connection) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from agent.wording.language import Language
 from agent.wording.message import Message, message_of
 from agent.wording.sentence import title_of
+from models.names import REMAINING_LIFE
 
 if TYPE_CHECKING:
     from models.messages import Event
@@ -19,6 +20,8 @@ def default_advice(event: Event) -> Message:
     if limit is None:
         return Message(f"advice.{event.kind}")
     channel = {"channel": event.channels[0].channel}
+    if event.channels[0].channel == REMAINING_LIFE:
+        return Message("advice.remaining_life")
     if event.kind == "limit":
         return Message(f"advice.limit_{limit.side}", channel)
     return Message(f"advice.{limit.level}_{limit.side}", channel)

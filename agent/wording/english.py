@@ -74,6 +74,7 @@ TEXTS: Final[Mapping[str, str]] = {
         " minute, last: {last}"
     ),
     "advice.limit_high": "find out why {channel} rises, and act before it passes the limit",
+    "advice.remaining_life": "plan the repair: machines that measured like this failed about then",
     "advice.limit_low": "find out why {channel} falls, and act before it passes the limit",
     "advice.warning_high": (
         "find out why {channel} is so high, and plan the work that the machine needs"

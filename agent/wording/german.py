@@ -72,6 +72,9 @@ TEXTS: Final[Mapping[str, str]] = {
     "advice.limit_high": (
         "herausfinden, warum {channel} steigt, und handeln, bevor die Grenze erreicht ist"
     ),
+    "advice.remaining_life": (
+        "die Reparatur planen: Maschinen mit solchen Messwerten sind etwa dann ausgefallen"
+    ),
     "advice.limit_low": (
         "herausfinden, warum {channel} fällt, und handeln, bevor die Grenze erreicht ist"
     ),

@@ -9,7 +9,7 @@ import pytest
 from agent.alarms.points import Points
 from agent.control.inbox import Asker, Command
 from agent.control.protocol import Refused
-from agent.operating import GROUP, VERBS, Operating, Roles
+from agent.operating import GROUP, VERBS, Labelling, Operating, Roles
 
 ALARM = {
     "stream": "pump",
@@ -57,3 +57,52 @@ def test_operators_handle_alarms_and_maintainers_take_them_out_of_service() -> N
 def test_another_door_brings_its_own_permission_and_the_name_that_it_knows() -> None:
     made = operating().perform("alarm.acknowledge", NAMED, "ops: jo", "agent")
     assert (made["by"], made["door"], made["told"]) == ("ops: jo", "agent", "acknowledged")
+
+
+def labelled(**more: Any) -> dict[str, Any]:
+    return operating().perform("alarm.label", {"stream": "pump"} | more, "maria", "terminal")
+
+
+def test_a_label_has_its_own_time_with_an_alarm_or_without() -> None:
+    made = labelled(number=1, label="maintenance", **{"from": 100, "to": 200.5})
+    assert (made["number"], made["point"]) == (1, "anomaly")
+    assert (made["begin"], made["end"]) == ("1970-01-01T00:01:40.000Z", "1970-01-01T00:03:20.500Z")
+    made = labelled(label="confirmed", reason="leak", **{"from": 100, "to": 100})
+    assert (made["number"], made["point"], made["after"]) == (0, "reported", "NORM")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"label": "confirmed"}, "a label may have a time instead"),
+        ({"label": "confirmed", "number": 1, "from": 5}, "from and to must be times"),
+        ({"label": "confirmed", "number": 1, "from": 5, "to": 4}, "to must not be before from"),
+        ({"label": "confirmed", "number": 1, "from": True, "to": 4}, "must be times"),
+        ({"label": "confirmed", "number": 1, "from": 1, "to": 1e300}, "must be times"),
+        ({"label": "false", "from": 1, "to": 9000}, "to is in the future"),
+        ({"label": "other", "number": 1}, "label must be one of confirmed, false"),
+    ],
+)
+def test_a_label_that_makes_no_sense_is_refused(arguments: dict[str, Any], says: str) -> None:
+    with pytest.raises(Refused, match=says) as refused:
+        labelled(**arguments)
+    assert refused.value.code == "arguments"
+
+
+def test_what_is_not_explained_has_a_time_to_look_again() -> None:
+    handling = operating()
+    handling.labelling = Labelling(ask_again_s=60.0)
+    made = handling.perform("alarm.label", NAMED | {"label": "nothing-found"}, "jo", "terminal")
+    assert made["until"] == "1970-01-01T00:01:01.000Z"  # the time is 1 s
+
+
+def test_a_confirmed_fault_of_no_known_kind_is_written_and_the_kinds_are_told() -> None:
+    handling = operating()
+    handling.labelling = Labelling(("bearing", "cavitation"))
+    told = [
+        handling.perform(
+            "alarm.label", NAMED | {"label": label, "reason": why}, "jo", "terminal"
+        ).get("advice")
+        for label, why in (("confirmed", "bering"), ("confirmed", "bearing"), ("false", "x"))
+    ]
+    assert told == ["the kinds of fault of this gateway are bearing, cavitation", None, None]

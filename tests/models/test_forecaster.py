@@ -16,7 +16,8 @@ from models.bundle import Bundle
 from models.errors import BundleCorrupt
 from models.forecaster import Forecaster, ForecastState
 from models.interpreter import ForecastNetwork
-from models.manifest import FORECASTER, ForecastPart, TelemanomManifest
+from models.intervals import Intervals
+from models.manifest import FORECASTER, LEARNT_BYTES_MAX, ForecastPart, TelemanomManifest
 from models.messages import Forecast, NoForecast, Samples
 from models.pipeline import Pipeline
 from models.state import StateMismatch, forecast_offsets
@@ -99,6 +100,44 @@ def test_cuts_change_nothing(forecasting_bundle: Bundles, seed: int) -> None:
     assert same(got, expected)
     assert pieces.counters == whole.counters
     np.testing.assert_array_equal(pieces.judged.inside, whole.judged.inside)
+
+
+AGGREGATION = {
+    "delay_share": 0.5,
+    "pooled_rate": 0.02,
+    "pooled_delay_share": 2.0,
+    "integral_rate": 0.02,
+    "sharpness": 1.0,
+    "memory": 0.995,
+}
+
+
+def with_leads(bundle: Bundle, count: int, rates: int) -> TelemanomManifest:
+    """Return the manifest with intervals that adapt at so many leads."""
+    assert isinstance(bundle.manifest, TelemanomManifest)
+    document = bundle.manifest.model_dump()
+    zeros = np.zeros((len(document["forecaster"]["quantiles"]), CHANNELS, count)).tolist()
+    document["forecaster"]["horizon_steps"] = count
+    document["forecaster"]["intervals"] |= {
+        "leads_steps": list(range(1, count + 1)),
+        "offsets": zeros,
+        "aggregated": AGGREGATION | {"widths": zeros, "rates": [0.01] * rates},
+    }
+    return TelemanomManifest.model_validate(document)
+
+
+def test_what_adaptive_intervals_learn_is_bounded(forecasting_bundle: Bundles) -> None:
+    part = with_leads(forecasting_bundle(), 100, 8).forecaster
+    assert part is not None
+    learnt = Intervals(part).start_learning()
+    assert learnt is not None
+    size = sum(
+        array.nbytes for array in (learnt.pooled, learnt.own, learnt.integral, learnt.losses)
+    )
+    assert 0.7 * LEARNT_BYTES_MAX < size <= LEARNT_BYTES_MAX
+    with pytest.raises(ValidationError, match=f"150 leads learn .* bytes, over {LEARNT_BYTES_MAX}"):
+        with_leads(forecasting_bundle(), 150, 8)
+    with_leads(forecasting_bundle(), 150, 1)
 
 
 def adapting(bundle: Bundle, rate: float) -> Bundle:

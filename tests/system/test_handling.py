@@ -30,7 +30,7 @@ from tests.conftest import ROOT, RealAgent, RealBroker, wait_until
 from tests.disk import Disk
 from tests.serial_line import Line
 
-VOLTAGE = [channel.name for channel in CHANNELS].index("voltage")
+NAMES = [channel.name for channel in CHANNELS]
 LIMITS = """
 [[streams.limits]]
 channel = "voltage"
@@ -46,10 +46,13 @@ ATTEMPTS_MAX = 100_000  # of a writer; it takes some hundreds per request
 class Gateway:
     """An agent with one line, and what people ask of it."""
 
-    def __init__(self, directory: Path, line: Line, start: StartAgent, port: int = 1) -> None:
+    def __init__(
+        self, directory: Path, line: Line, start: StartAgent, port: int = 1, more: str = ""
+    ) -> None:
         self.directory, self.line, self._start = directory, line, start
         self.config = configure(directory, line, port)
-        self.config.write_text(self.config.read_text().replace("[[inputs]]", LIMITS + "[[inputs]]"))
+        tables = LIMITS + more + "[[inputs]]"
+        self.config.write_text(self.config.read_text().replace("[[inputs]]", tables))
         self.socket = directory / "data" / "control.sock"
         self._sent = 0
         self.start()
@@ -64,9 +67,10 @@ class Gateway:
         except FieldwatchError:
             return False
 
-    def send(self, voltage: float) -> None:
+    def send(self, voltage: float, **others: float) -> None:
         rows = Pump(1).run(3)
-        rows[:, VOLTAGE] = voltage
+        for name, value in ({"voltage": voltage} | others).items():
+            rows[:, NAMES.index(name)] = value
         self.line.write(lines(rows, self._sent))
         self._sent += len(rows)
 
@@ -98,6 +102,100 @@ class Gateway:
             check=False,
             cwd=ROOT,
         )
+
+
+SUPPRESS = """
+[[streams.alarms.suppress]]
+reason = "the pump is stopped"
+when = {channel = "motor_current", below = 1.0}
+"""
+
+
+def test_a_stopped_machine_suppresses_its_alarms_over_kills_until_it_starts_again(
+    tmp_path: Path, line: Line, start_agent: StartAgent, broker: RealBroker, ops: Ops
+) -> None:
+    gateway = Gateway(tmp_path, line, start_agent, broker.port, SUPPRESS)
+    gateway.send(480.0, motor_current=0.0)
+    wait_until(lambda: gateway.standing().get("state") == "DSUPR", "the suppression")
+    assert "(the pump is stopped)" in " ".join(gateway.command("show", "1").stdout.split())
+    gateway.agent.kill()
+    gateway.start()
+    assert gateway.states() == ["DSUPR"]
+    gateway.send(480.0, motor_current=20.0)
+    wait_until(lambda: gateway.standing()["state"] == "UNACK", "its end")
+    gateway.send(480.0, motor_current=0.0)
+    wait_until(lambda: gateway.standing()["state"] == "DSUPR", "the suppression again")
+    gateway.send(400.0, motor_current=0.0)
+    wait_until(lambda: len(gateway.states()) == 4, "the return to normal")
+    gateway.send(400.0, motor_current=20.0)
+    wait_until(lambda: len(ops.of_kind("transition")) >= 5, "central ops")
+    told = [body["data"] for body in ops.of_kind("transition")]
+    told = [one for one in told if one["point"] == POINT]
+    assert [(one["what"], one["after"], one["announces"]) for one in told] == [
+        ("raised", "DSUPR", False),
+        ("unsuppressed", "UNACK", True),
+        ("suppressed", "DSUPR", False),
+        ("cleared", "DSUPR", False),
+        ("unsuppressed", "RTNUN", False),
+    ]
+    assert told[1]["why"] == "it is over: the pump is stopped"
+
+
+def test_a_suppression_by_a_channel_that_does_not_exist_is_refused(
+    tmp_path: Path, line: Line, start_agent: StartAgent
+) -> None:
+    gateway = Gateway(tmp_path, line, start_agent)
+    good = gateway.config.read_text()
+    gateway.config.write_text(good.replace("[[inputs]]", SUPPRESS + "[[inputs]]"))
+    assert "streams.pump.alarms.suppress" in ask(gateway.socket, "reload")["changed"]
+    wrong = SUPPRESS.replace("motor_current", "curent")
+    gateway.config.write_text(good.replace("[[inputs]]", wrong + "[[inputs]]"))
+    with pytest.raises(Refused, match="pump has no channel 'curent'; it has "):
+        ask(gateway.socket, "reload")
+    checked = subprocess.run(
+        [sys.executable, "-m", "agent", "check", "--config", str(gateway.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert "pump has no channel 'curent'" in checked.stdout + checked.stderr
+    gateway.agent.stop()
+    gateway.agent = start_agent(gateway.config)
+    wait_until(lambda: "no channel 'curent'" in gateway.agent.log(), "the refusal at the start")
+
+
+def test_a_return_to_normal_reaches_central_ops_while_the_alarm_is_shelved(
+    tmp_path: Path, line: Line, start_agent: StartAgent, broker: RealBroker, ops: Ops
+) -> None:
+    gateway = Gateway(tmp_path, line, start_agent, broker.port)
+    gateway.raise_one()
+    gateway.ask("shelve", hours=1, until_clear=False, reason="noon")
+    gateway.send(400.0)
+    wait_until(lambda: len(ops.of_kind("transition")) == 3, "central ops")
+    over = ops.of_kind("transition")[-1]["data"]
+    assert (over["what"], over["after"], over["condition"]) == ("cleared", "SHLVD", "normal")
+
+
+def test_several_alarms_are_acknowledged_as_the_list_names_them(
+    tmp_path: Path, line: Line, start_agent: StartAgent
+) -> None:
+    current = LIMITS.replace('"voltage"', '"motor_current"')
+    current = current.replace("450.0", "90.0").replace("440.0", "80.0")
+    gateway = Gateway(tmp_path, line, start_agent, more=current)
+    gateway.send(480.0, motor_current=95.0)
+    wait_until(lambda: gateway.standing().get("state") == "UNACK", "the alarms")
+    ended = gateway.command("ack", "pump#1.1,2.1,7.1", "--reason", "seen")
+    assert (ended.returncode, ended.stdout) == (
+        2,
+        "pump#1.2: acknowledged; it is in the logbook\n"
+        "pump#2.2: acknowledged; it is in the logbook\n",
+    )
+    assert "pump has no alarm 7" in ended.stderr
+    again = gateway.command("ack", "pump#1.1,2.2", "--json")
+    assert (again.returncode, json.loads(again.stdout)) == (75, {"transitions": []})
+    assert "pump#1: nothing was done: it has changed since" in again.stderr
+    assert "only an unacknowledged alarm can be acknowledged" in again.stderr
 
 
 @pytest.fixture

@@ -85,6 +85,15 @@ quantizations = ["dynamic-range-int8"]
 files = ["faulty.csv"]
 """
 
+REMAINING = """
+[remaining]
+files = ["lives/*.csv"]
+unit = "min"
+unit_samples = 60
+cap = 2
+spans_samples = [10, 60]
+"""
+
 
 def machine(samples: int, seed: int) -> tuple[Float64, Float32]:
     """A load that comes and goes, a power that follows it, and a supply that never moves."""
@@ -101,6 +110,16 @@ def write_recording(path: Path, times: Float64, values: Float32) -> None:
         cells = ["" if np.isnan(value) else f"{value:.5f}" for value in row]
         lines.append(",".join([f"{time:.3f}", *cells]))
     path.write_text("\n".join(lines) + "\n")
+
+
+def write_lives(directory: Path) -> None:
+    """Write recordings of machines until they fail: the power rises with the wear."""
+    directory.mkdir()
+    for seed in range(10, 16):
+        times, values = machine(200 + 20 * (seed - 10), seed)
+        left = np.arange(len(times) - 1, -1, -1)
+        values[:, 1] += 8 * np.exp(-left / 30.0)
+        write_recording(directory / f"{seed}.csv", times, values)
 
 
 def spoil(path: Path) -> None:
@@ -149,7 +168,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (directory / "faulty.labels.csv").write_text(
         f"start,end,kind\n{times[300]},{times[359]},overload\n"
     )
-    (directory / "tiny.toml").write_text(CONFIG)
+    write_lives(directory / "lives")
+    (directory / "tiny.toml").write_text(CONFIG + REMAINING)
     file = config.read(directory / "tiny.toml")
     said: list[str] = []
     return Trained(file, train.train(file, directory / "made", None, said.append), said)

@@ -120,6 +120,12 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
                 ("calibrate", "level_growth", "11", ""),
             )
         ),
+        (
+            GOOD
+            + "".join(f'[[data.channels]]\nname = "c{at}"\n' for at in range(600))
+            + "[forecast]\n",
+            "intervals of 7 quantiles, 601 scored channels and 8 leads learn 1077",
+        ),
         (GOOD + "[fit]\nlearning_rate = 1e9\n", "fit.learning_rate = 1000000000.0: must be at"),
         (GOOD + "[threshold]\nadapt_samples = 0\n", "threshold.adapt_samples = 0"),
         (GOOD + "[severities]\nhigh = 0.1\n", "severities: high 0.1 is above medium"),

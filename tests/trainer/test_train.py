@@ -15,7 +15,14 @@ from models import known_answers
 from models.bundle import Bundle
 from models.errors import ConfigError, DataError, KnownAnswerMismatch
 from models.pipeline import Pipeline
-from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
+from tests.trainer.conftest import (
+    CONFIG,
+    REMAINING,
+    Trained,
+    machine,
+    write_lives,
+    write_recording,
+)
 from trainer import config, train
 from trainer.config import ChoiceTable
 from trainer.detector import score_tail
@@ -142,6 +149,33 @@ def test_a_calibration_that_is_too_short_for_a_severity_is_told(trained: Trained
     assert f"Warning: {warning}." in trained.path.with_suffix(".report.html").read_text()
     enough = manifest.tail.model_copy(update={"samples": 10_000})
     assert not list(score_tail.warnings(manifest.model_copy(update={"tail": enough})))
+
+
+def test_the_remaining_life_is_sealed_with_its_errors_on_machines_left_out(
+    trained: Trained,
+) -> None:
+    manifest = trained.bundle.telemanom
+    assert manifest.remaining is not None
+    assert manifest.remaining.unit == "min"
+    assert len(manifest.remaining.mean) == 2 * 3 + 1  # two spans of three channels, and the age
+    metrics = manifest.metrics["remaining"]
+    assert metrics["lives"] == 6
+    assert metrics["rmse"] < 0.6 * metrics["rmse_constant"]
+    report = trained.path.with_suffix(".report.html").read_text()
+    assert "From 6 machines that ran until they failed." in report
+
+
+def test_too_few_lives_are_refused_before_any_training(tmp_path: Path) -> None:
+    write_recording(tmp_path / "normal.csv", *machine(4000, seed=1))
+    write_lives(tmp_path / "lives")
+    for name in ("12.csv", "13.csv", "14.csv"):
+        (tmp_path / "lives" / name).unlink()
+    text = CONFIG.replace('[evaluate]\nfiles = ["faulty.csv"]\n', "")
+    (tmp_path / "tiny.toml").write_text(text + REMAINING)
+    said: list[str] = []
+    with pytest.raises(DataError, match=r"remaining.files: 3 recordings to failure, at least 4"):
+        train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
+    assert not any(line.startswith("epoch") for line in said)
 
 
 def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) -> None:

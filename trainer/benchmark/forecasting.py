@@ -141,7 +141,7 @@ class EttBenchmark:
         context = settings.longest_steps
         held_out = self._file.values[first - context : second]
         parts = StepParts(self._file.values[:second], first, held_out)
-        built = build(settings, self._scales, parts, tflite_python, say)
+        built = build(settings, self._channels(), parts, tflite_python, say)
         figures, leads, fans = self._judge(built, settings)
         for name, reference in self._references(built, settings):
             found = references.evaluate(reference, self._test(context), self._scales, settings)
@@ -205,20 +205,23 @@ class EttBenchmark:
         yield "seasonal_naive", references.seasonal(settings, self._season)
         yield "last_value", references.last_value(settings)
 
+    def _channels(self) -> list[Channel]:
+        return [
+            Channel(name=f"variable_{number}", unit="", center=float(center), scale=float(scale))
+            for number, (center, scale) in enumerate(zip(self._centers, self._scales, strict=True))
+        ]
+
     def _manifest(self, settings: ForecastTable) -> TelemanomManifest:
         """Return a manifest of the file's channels; the benchmark ignores its detector settings."""
-        names = [f"variable_{number}" for number in range(len(self._file.channels))]
+        channels = self._channels()
         config = Config(
             bundle=BundleTable(name="benchmark"),
             data=DataTable(
-                files=[self._file.name], channels=[ChannelTable(name=name) for name in names]
+                files=[self._file.name],
+                channels=[ChannelTable(name=each.name) for each in channels],
             ),
             sampling=SamplingTable(period_s=self._file.period_s),
         )
-        channels = [
-            Channel(name=name, unit="", center=float(center), scale=float(scale))
-            for name, center, scale in zip(names, self._centers, self._scales, strict=True)
-        ]
         lineage = Lineage(
             data_digest=self._file.sha256,
             data_files=[self._file.name],

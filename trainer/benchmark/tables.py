@@ -57,15 +57,19 @@ SAMPLES = (
     Column("bytes", "model_bytes", "d"),
     Column("µs", "us_per_sample", ".1f"),
 )
+
+
+def _some(columns: Sequence[Column], *keys: str) -> list[Column]:
+    by_key = {column.key: column for column in columns}
+    return [by_key[key] for key in keys]
+
+
 CHANNEL = (
-    *PUBLISHED[:3],
-    CAUSAL[0]._replace(title="causal TP"),
-    *CAUSAL[1:3],
-    CAUSAL[7],
-    PUBLISHED[11],
-    PUBLISHED[13],
-    SAMPLES[0],
-    *SAMPLES[4:],
+    *_some(PUBLISHED, "tp", "fp", "fn"),
+    *(one._replace(title="causal TP") for one in _some(CAUSAL, "causal.tp")),
+    *_some(CAUSAL, "causal.fp", "causal.fn", "causal.delay_steps_median"),
+    *_some(PUBLISHED, "stuck", "alarm_share"),
+    *_some(SAMPLES, "point_f1", "far", "mar", "vus_pr", "model_bytes", "us_per_sample"),
 )
 ENGINES = (
     Column("engines", "engines", "d"),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import numpy as np
 
@@ -28,12 +28,24 @@ class Recording(NamedTuple):
     rejected: Mapping[str, int] = {}  # counts of cells and rows that were not used, by cause
 
 
+Finding = Literal["confirmed", "false", "nothing-found", "maintenance"]
+FINDINGS: Final[tuple[Finding, ...]] = get_args(Finding)
+_FAULTS: Final[tuple[Finding, ...]] = ("confirmed", "maintenance")  # an alarm is right there
+FALSE: Final[Finding] = "false"  # normal operation that caused an alarm
+
+
 class Label(NamedTuple):
-    """A stretch of a recording that is known to be faulty."""
+    """A stretch of a recording on which a person has made a finding."""
 
     start: float  # Unix seconds
     end: float
     kind: str
+    finding: Finding = "confirmed"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether a detector should find it."""
+        return self.finding in _FAULTS
 
 
 def natural_order(name: str) -> list[tuple[str, int]]:

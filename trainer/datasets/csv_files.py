@@ -24,7 +24,7 @@ from models.formats.separated import ReadRow, Separated, split
 from models.formats.times import TIME_MAX, Times
 from models.messages import Float32, Float64, Readings
 from trainer.config import LABELS_SUFFIX
-from trainer.datasets import Label, Recording, read_bytes
+from trainer.datasets import FINDINGS, Finding, Label, Recording, read_bytes
 
 _BLOCK_LINES: Final = 2000
 LAYOUT: Final = Layout()
@@ -188,6 +188,9 @@ def labels_path(recording: Path) -> Path:
 def read_labels(path: Path, layout: Layout = LAYOUT) -> list[Label]:
     """Read the labelled intervals of a recording: columns ``start``, ``end``, ``kind``.
 
+    A column ``label`` has the findings; without it, all rows are confirmed faults. Other columns
+    are not used.
+
     Raises:
         DataError: the file cannot be read, or a row is not an interval; the text has file and line.
 
@@ -198,12 +201,21 @@ def read_labels(path: Path, layout: Layout = LAYOUT) -> list[Label]:
     except ValueError as error:
         raise DataError(f"{path}: {error}") from error
     labels = []
-    for line, (start, end, kind) in _cells(path, read, ["start", "end", "kind"]):
-        label = Label(_time(line, start, times), _time(line, end, times), kind)
+    columns = ["start", "end", "kind", *(["label"] if "label" in read.header else [])]
+    for line, (start, end, kind, *more) in _cells(path, read, columns):
+        finding = _finding(line, *more)
+        label = Label(_time(line, start, times), _time(line, end, times), kind, finding)
         if label.start > label.end:
             raise DataError(f"{line}: the label ends before it starts")
         labels.append(label)
     return labels
+
+
+def _finding(line: str, cell: str = "confirmed") -> Finding:
+    for finding in FINDINGS:
+        if cell == finding:
+            return finding
+    raise DataError(f"{line}: the label is {cell!r}; it must be one of {', '.join(FINDINGS)}")
 
 
 def _cells(path: Path, read: Recorded, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

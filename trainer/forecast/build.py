@@ -17,10 +17,17 @@ import numpy as np
 from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork, Runtime
-from models.manifest import ForecastPart, Imputation, Intervals, TelemanomManifest
+from models.manifest import (
+    Channel,
+    CouplingPart,
+    ForecastPart,
+    Imputation,
+    Intervals,
+    TelemanomManifest,
+)
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
-from trainer.forecast import calibrate, maps, origins, stack
+from trainer.forecast import calibrate, coupling, maps, origins, stack
 from trainer.forecast.choose import (
     BATCH,
     GATE_WINDOWS_MAX,
@@ -73,6 +80,7 @@ class BuiltForecaster:
     network: Trial | None  # None: no network was tried
     epochs: list[Epoch]  # of the network that ships
     trials: list[ForecasterTrial]  # the chosen form first
+    coupling: Trial | None  # None: no coupling was tried
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the training."""
@@ -80,6 +88,7 @@ class BuiltForecaster:
             "choice": self.choice.as_json(),
             "evidence": self.evidence.as_json(),
             "network": None if self.network is None else self.network.as_json(),
+            "coupling": None if self.coupling is None else self.coupling.as_json(),
             "quantization": [trial.as_json() for trial in self.trials],
         }
         if self.epochs:
@@ -92,7 +101,7 @@ class BuiltForecaster:
 
 def build(
     settings: ForecastTable,
-    scales: Float32,
+    channels: Sequence[Channel],
     parts: StepParts,
     tflite_python: Path | None,
     say: Say,
@@ -102,7 +111,7 @@ def build(
 
     Args:
         settings: settings of the forecaster.
-        scales: (C,) of the scored channels, in their units.
+        channels: the scored channels.
         parts: the steps.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
@@ -114,20 +123,27 @@ def build(
     """
     with quiet():
         from trainer.detector.export import convert, in_every_form
+    scales = np.array([channel.scale for channel in channels], np.float32)
     cut = cutters(settings, scales, parts)
     say(f"choosing the forecaster, at {settings.choice.origins} origins")
-    rolled = origins.roll(cut.learn, len(parts.learn), settings)
+    rolled = origins.roll(cut.learn, settings)
     found = origins.evidence(rolled)
     choice = stack.choose(found)
     say(_choice_line(choice))
+    coupled = _coupled(cut, parts, channels, rolled, choice, settings, say)
     networks = _Networks(cut, settings, say, progress_epochs)
-    trial = _tried(rolled, choice, networks, settings, say)
+    trial = None if coupled.ships else _tried(rolled, choice, networks, settings, say)
     if trial is not None and trial.ships:
         made = _with_network(cut, choice, trial, networks, settings)
     else:
-        inside = [origin for origin in rolled if origin.step < parts.trained]
-        made = _closed_alone(cut, choice, inside, settings)
-    closed = made.closed
+        inside = [
+            (origin, learn)
+            for origin, learn in zip(rolled, coupled.learn, strict=True)
+            if origin.step < parts.trained
+        ]
+        closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
+        made = _closed_alone(closed, coupled.cut, choice, inside, settings)
+    closed, cut = made.closed, coupled.cut
     held_out = cut.calibrate.shortened(len(closed))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
     floating = convert(made.network, "float32")
@@ -138,7 +154,7 @@ def build(
     for form in trials:
         say(_gate_line(form))
     windows = held_out.cut(held_out.some(calibrate.WINDOWS_MAX))
-    shape = _Shape(len(closed), len(scales), bool(made.epochs))
+    shape = _Shape(len(closed), len(scales), bool(made.epochs), coupled.part)
     forms = _Forms(exported.networks, windows, made.earlier, shape, settings)
     return BuiltForecaster(
         shipped=forms.calibrated(trials[0].quantization),
@@ -149,7 +165,66 @@ def build(
         network=trial,
         epochs=made.epochs,
         trials=trials,
+        coupling=coupled.trial,
     )
+
+
+class _Coupled(NamedTuple):
+    """The coupling, if it ships, and the cutters of what it leaves."""
+
+    trial: Trial | None  # None: it was not tried
+    part: CouplingPart | None  # None: it does not ship
+    cut: Cutters
+    learn: list[Cutter]  # by origin, without what was known at the origin
+
+    @property
+    def ships(self) -> bool:
+        """Whether it ships."""
+        return self.part is not None
+
+
+def _coupled(
+    cut: Cutters,
+    parts: StepParts,
+    channels: Sequence[Channel],
+    rolled: Sequence[Origin],
+    choice: Choice,
+    settings: ForecastTable,
+    say: Say,
+) -> _Coupled:
+    """Fit a coupling of the channels to the errors of the closed form, if that gains enough."""
+    none = _Coupled(None, None, cut, [cut.learn] * len(rolled))
+    if not settings.coupling.tried or len(rolled) < 2 or len(channels) < 2:
+        return none
+    learn, held_out = (_steps(part, channels, settings) for part in (parts.learn, parts.calibrate))
+    found = coupling.judge(rolled, cut.learn, learn, choice.weights, settings)
+    say(_coupling_line(found))
+    if not found.trial.ships:
+        return none._replace(trial=found.trial)
+    share = found.trial.share
+    closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
+    fitted = coupling.fit(cut.train, learn, closed, found.penalty, settings)
+    added = fitted.added(learn.values, share)
+    if learn.plannable:
+        left = cut.train.less(added)
+        fitted = coupling.with_effects(fitted, left, learn, closed, found.penalty)
+    less = Cutters(
+        cut.learn.less(added),
+        cut.train.less(added),
+        cut.validate.less(fitted.added(learn.values[cut.validated :], share)),
+        cut.calibrate.less(fitted.added(held_out.values, share)),
+        cut.validated,
+    )
+    earlier = [cut.learn.less(coupling.part_of(adds, share)) for adds in found.added]
+    return _Coupled(found.trial, fitted.part(share), less, earlier)
+
+
+def _steps(values: Float32, channels: Sequence[Channel], settings: ForecastTable) -> coupling.Steps:
+    center = np.array([channel.center for channel in channels])
+    scale = np.array([channel.scale for channel in channels])
+    names = [channel.name for channel in channels]
+    plannable = [names.index(name) for name in settings.coupling.plannable]
+    return coupling.Steps(((values - center) / scale).astype(np.float32), plannable)
 
 
 class _Made(NamedTuple):
@@ -172,32 +247,31 @@ def _with_network(
 
 
 def _closed_alone(
-    cut: Cutters, choice: Choice, inside: Sequence[Origin], settings: ForecastTable
+    closed: Float32,
+    cut: Cutters,
+    choice: Choice,
+    inside: Sequence[tuple[Origin, Cutter]],
+    settings: ForecastTable,
 ) -> _Made:
-    """Return the closed form without unneeded context; ``inside``: origins in training."""
+    """Return the closed form (L, H) alone; ``inside``: origins in training, and their cutters."""
     with quiet():
         from trainer.forecast.network import closed_network
-    closed = _closed(cut.train, choice, settings)
-    closed = closed[-max(settings.context_steps, maps.support(closed)) :]
     # distances are in scales of the context that the network gets
     validate = cut.validate.shortened(len(closed))
     checked = validate.cut(validate.some(settings.fit.validation_windows_max))
     distances = calibrate.distances(closed, checked, settings)
-    earlier = _judged(inside, cut.learn.shortened(len(closed)), choice, distances)
+    earlier = [_judged(origin, learn, choice, len(closed), distances) for origin, learn in inside]
     return _Made(closed_network(closed, distances), closed, [], earlier)
 
 
 def _judged(
-    rolled: Sequence[Origin], learn: Cutter, choice: Choice, distances: Float32
-) -> list[Judged]:
-    """Return the forecasts of the chosen closed form after each origin, fitted before it."""
-    found = []
-    for origin in rolled:
-        windows = learn.at(origin.places)
-        weights = origins.mixed(origin.maps, choice.weights)[-windows.context.shape[1] :]
-        median = windows.context @ weights
-        found.append(Judged(windows, median[:, :, None] + distances))
-    return found
+    origin: Origin, learn: Cutter, choice: Choice, context: int, distances: Float32
+) -> Judged:
+    """Return the forecasts of the chosen closed form after an origin, fitted before it."""
+    windows = learn.shortened(context).at(origin.places)
+    weights = origins.mixed(origin.maps, choice.weights)[-context:]
+    median = windows.context @ weights
+    return Judged(windows, median[:, :, None] + distances)
 
 
 def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
@@ -226,6 +300,7 @@ class Cutters(NamedTuple):
     train: Cutter
     validate: Cutter
     calibrate: Cutter
+    validated: int  # first step of ``validate`` among those of ``learn``
 
 
 def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutters:
@@ -236,10 +311,10 @@ def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutte
 
     """
     needed = settings.longest_steps + settings.horizon_steps
-    validated = parts.learn[max(0, parts.trained - settings.longest_steps) :]
+    validated = max(0, parts.trained - settings.longest_steps)
     by_part = {
         "training": parts.learn[: parts.trained],
-        "validation": validated,
+        "validation": parts.learn[validated:],
         "calibration": parts.calibrate,
     }
     made = []
@@ -251,7 +326,8 @@ def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutte
                 f"the {part} part has no window of the forecaster without a gap: make"
                 " forecast.context_steps shorter, or record without interruptions"
             )
-    return Cutters(Cutter(parts.learn, scales, settings), *made)
+    train, validate, held_out = made
+    return Cutters(Cutter(parts.learn, scales, settings), train, validate, held_out, validated)
 
 
 class _Networks:
@@ -275,7 +351,7 @@ class _Networks:
         """Fit the network on top of a map (L, H)."""
         from trainer.forecast.fit import fit
 
-        return fit(self._learner, train, validate, closed, self._tell).epochs
+        return fit(self._learner, train, validate, closed, self._tell)
 
     def forecasts(self, origin: Origin, closed: Float32) -> Float32:
         """Return the forecasts, (n, H), of closed form plus network, fitted before an origin."""
@@ -326,6 +402,7 @@ class _Shape(NamedTuple):
     context: int  # L, steps
     channels: int  # C
     encoder: bool  # False: only a linear map
+    coupling: CouplingPart | None
 
 
 class _Forms:
@@ -374,6 +451,7 @@ def _part(
         layers=network.layers if encoder else 0,
         imputation=Imputation(**settings.imputation.model_dump()),
         intervals=intervals,
+        coupling=shape.coupling,
         quantization=quantization,
     )
 
@@ -389,6 +467,15 @@ def _network_line(trial: Trial, count: int) -> str:
     return (
         f"network: gains {trial.gain:.4f}, standard error {trial.standard_error:.4f}, at"
         f" {len(trial.closed)} of {count} origins; it {verdict}"
+    )
+
+
+def _coupling_line(found: coupling.Judgement) -> str:
+    trial = found.trial
+    verdict = "ships" if trial.ships else "does not ship"
+    return (
+        f"coupling of the channels, penalty {found.penalty:g}: gains {trial.gain:.4f}, standard"
+        f" error {trial.standard_error:.4f}; it {verdict}"
     )
 
 

@@ -66,7 +66,8 @@ def extend(
     """
     manifest = bundle.manifest
     cut = _step_parts(parts, manifest.channels, settings, manifest.sampling.period_s)
-    built = build(settings, _scales(manifest.channels), cut, tflite_python, say, progress_epochs)
+    channels = [manifest.channels[position] for position in manifest.scored]
+    built = build(settings, channels, cut, tflite_python, say, progress_epochs)
     return _assembled(bundle, built, cut.calibrate), built
 
 

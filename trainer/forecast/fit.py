@@ -25,13 +25,6 @@ from trainer.quiet import quiet
 SCHEDULE_END = 0.02  # final learning rate, as a share of the initial one
 
 
-class Fitted(NamedTuple):
-    """The result of a training."""
-
-    weights: list[Any]  # of the best epoch, for ``Learner.network``
-    epochs: list[Epoch]
-
-
 class Batch(NamedTuple):
     """A batch of ``B`` windows for training or validation."""
 
@@ -46,8 +39,10 @@ def fit(
     validation: Cutter,
     linear: Float32,
     on_epoch: Callable[[Epoch], None],
-) -> Fitted:
-    """Train a network on the residual of a linear path; it ends with the best epoch's weights.
+) -> list[Epoch]:
+    """Train a network on the residual of a linear path; return its epochs.
+
+    It ends with the best epoch's weights.
 
     The same seed, data and software produce the same network.
 
@@ -90,7 +85,7 @@ def fit(
             break
     watch.end(best)
     learner.network.set_weights(kept)
-    return Fitted(kept, epochs)
+    return epochs
 
 
 def _batches(

@@ -32,12 +32,11 @@ class Origin(NamedTuple):
     naive: float  # squared error of repeating the last season or the last value
 
 
-def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
+def roll(cutter: Cutter, settings: ForecastTable) -> list[Origin]:
     """Fit every closed form before each origin.
 
     Args:
         cutter: cutter of the training and validation steps.
-        steps: their number.
         settings: settings of the forecaster.
 
     Raises:
@@ -46,7 +45,7 @@ def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
     """
     random = np.random.default_rng(settings.fit.seed)
     moments, origins, before = maps.Moments.empty(settings), list[Origin](), 0
-    for step, end in _edges(steps, settings):
+    for step, end in _edges(cutter.known(), settings):
         new = some_of(cutter.ending(before, step), _windows_max(settings))
         moments.add(cutter, new, settings.fit.trend_share, random)
         before = step
@@ -66,11 +65,15 @@ def roll(cutter: Cutter, steps: int, settings: ForecastTable) -> list[Origin]:
     return origins
 
 
-def _edges(steps: int, settings: ForecastTable) -> list[tuple[int, int]]:
-    """Return, for each origin, the range of steps at which judged futures begin."""
-    last = steps - settings.horizon_steps + 1
-    first = min(round(BEFORE_SHARE * steps), last - 1)
-    edges = np.linspace(first, last, settings.choice.origins + 1).round().astype(int)
+def _edges(known: Int64, settings: ForecastTable) -> list[tuple[int, int]]:
+    """Return, for each origin, the range of steps at which judged futures begin.
+
+    ``known``: the steps that have a value. Only these count, because there may be days between
+    recordings.
+    """
+    last = len(known) - settings.horizon_steps + 1
+    first = min(round(BEFORE_SHARE * len(known)), last - 1)
+    edges = known[np.linspace(first, last, settings.choice.origins + 1).round().astype(int)]
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 
@@ -81,10 +84,10 @@ def _windows_max(settings: ForecastTable) -> int:
 def evidence(origins: Sequence[Origin]) -> Evidence:
     """Return the mean products of the errors of all closed forms."""
     names = tuple(origins[0].maps)
-    products = [
-        _products([errors(one.judged, one.maps[name]) for name in names], one) for one in origins
+    found = [
+        products([errors(one.judged, one.maps[name]) for name in names], one) for one in origins
     ]
-    rounded = np.round(np.stack(products), DECIMALS).astype(np.float64)
+    rounded = np.round(np.stack(found), DECIMALS).astype(np.float64)
     return Evidence(names, rounded)
 
 
@@ -111,7 +114,11 @@ def _squared(found: Float32) -> float:
     return max(float(np.square(found, dtype=np.float64).mean()), tiny)
 
 
-def _products(found: Sequence[Float32], origin: Origin) -> Float64:
+def products(found: Sequence[Float32], origin: Origin) -> Float64:
+    """Return the mean products (J, J) of the errors (n, H) of J candidates.
+
+    They are in units of the naive forecast's squared error.
+    """
     flat = np.stack([one.ravel() for one in found]).astype(np.float64)
     return np.asarray(flat @ flat.T / flat.shape[1] / origin.naive, np.float64)
 
@@ -134,12 +141,12 @@ def try_network(
         settings: see ``stack.judge_network``.
 
     """
-    products: list[Float64] = []
+    gained: list[Float64] = []
     for origin in reversed(origins):
         closed = mixed(origin.maps, weights)
         made = forecasts(origin, closed)
         both = [errors(origin.judged, closed), errors_of(origin.judged, made)]
-        products.insert(0, _products(both, origin))
-        if not gains_enough(products[0][None], settings):
+        gained.insert(0, products(both, origin))
+        if not gains_enough(gained[0][None], settings):
             break
-    return judge_network(np.stack(products), settings)
+    return judge_network(np.stack(gained), settings)

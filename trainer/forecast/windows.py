@@ -7,7 +7,7 @@ they are needed, because a step belongs to many hundreds of windows.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,9 @@ from models.messages import Float32, Samples
 from trainer.config import ForecastTable
 
 Int64 = npt.NDArray[np.int64]
+
+# what is added to forecasts (n, H), in scales, by the last step of the context and the channel
+Added = Callable[[Int64, Int64], Float32]
 
 TREND_LEAST, TREND_MAX = 0.5, 30.0  # scales of the context, over its length
 
@@ -62,6 +65,7 @@ class Cutter:
         self._shift = 0  # shift of the places through ``shortened``
         self._scale_floor = settings.scale_floor
         self._scaled = (values / scales).astype(np.float32)
+        self._added: Added | None = None
         self.places = self._whole()
 
     def _whole(self) -> Int64:
@@ -80,6 +84,9 @@ class Cutter:
         whole = self._scaled[rows, places[:, 1, None]]
         context, mean, scale = normalised(whole[:, : self._context], self._scale_floor)
         future = (whole[:, self._context :] - mean[:, None]) / scale[:, None]
+        if self._added is not None:
+            end = places[:, 0] + self._context - 1
+            future = future - self._added(end, places[:, 1]) / scale[:, None]
         return Windows(context, future.astype(np.float32), scale, places[:, 1])
 
     def cut_with_trends(self, places: Int64, share: float, random: np.random.Generator) -> Windows:
@@ -116,6 +123,20 @@ class Cutter:
     def at(self, places: Int64) -> Windows:
         """Return the windows with the same futures as those at ``places`` before shortening."""
         return self.cut(places + np.array([self._shift, 0]))
+
+    def known(self) -> Int64:
+        """Return the steps at which any channel has a value, rising."""
+        return np.flatnonzero(~np.isnan(self._scaled).all(axis=1))
+
+    def ends(self, places: Int64) -> Int64:
+        """Return the last step of each context, for ``places`` before shortening."""
+        return np.asarray(places[:, 0] + self._shift + self._context - 1)
+
+    def less(self, added: Added) -> Cutter:
+        """Return a cutter whose futures lack what is added to the forecasts."""
+        other = copy.copy(self)
+        other._added = added
+        return other
 
     def only(self, places: Int64) -> Cutter:
         """Return a cutter that is restricted to these ``places`` (n, 2)."""

@@ -31,7 +31,7 @@ def asked(
     """
     with Reader(store_directory(config_file)) as reader:
         seen = _seen(reader, verb, wanted)
-    return _send(config_file, verb, seen._asdict() | dict(arguments))
+    return request(config_file, verb, seen._asdict() | dict(arguments))
 
 
 def asked_each(
@@ -64,7 +64,7 @@ def asked_each(
         return
     for reference, seen in known:
         try:
-            yield reference, _send(config_file, verb, seen._asdict() | dict(arguments))
+            yield reference, request(config_file, verb, seen._asdict() | dict(arguments))
         except Refused as refusal:
             yield reference, refusal
 
@@ -78,7 +78,7 @@ def _acknowledged(
         members = [[seen.number, seen.revision] for _, seen in part]
         named = {"stream": part[0][1].stream, "members": members}
         try:
-            answer = _send(config_file, GROUP, named | dict(arguments))
+            answer = request(config_file, GROUP, named | dict(arguments))
         except Refused as refusal:
             yield from ((reference, refusal) for reference, _ in part)
             continue
@@ -109,7 +109,14 @@ def _seen(reader: Reader, verb: str, wanted: Reference) -> _Seen:
     return _Seen(alarm["stream"], alarm["number"], revision)
 
 
-def _send(config_file: Path, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def request(config_file: Path, verb: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Send a request to the agent, without the arguments that are None; return its result.
+
+    Raises:
+        NoAgent: no agent runs; nothing has changed.
+        Refused: the agent refused the request; the text gives the reason.
+
+    """
     given = {key: value for key, value in arguments.items() if value is not None}
     return ask_running(config_file, verb, given)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agent.commands.alarms.listed import Reference
     from agent.commands.alarms.moments import Moments
     from agent.commands.life import Life
+    from agent.store.reader import Reader
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -107,7 +109,7 @@ def alarms(
     """
     if context.invoked_subcommand is not None:
         return 0
-    from agent.commands.alarms import listed, table
+    from agent.commands.alarms import listed
     from agent.commands.follow import Followed, known_alarms
     from agent.commands.life import life
     from agent.commands.running import unstored
@@ -116,29 +118,48 @@ def alarms(
 
     moments = _moments(utc, config_file, language)
     with Reader(store_directory(config_file)) as reader:
-        known = known_alarms(reader) if follow else []  # first
+        found = life(reader)
+        waits = unstored(config_file) if found.watching else None  # before the rows are read
+        known = known_alarms(reader) if follow else []  # likewise
         followed = Followed(reader, known, brief=not as_json) if follow else None
         rows = listed.alarms(reader, limit, open_only)
-        found = life(reader)
-        waits = unstored(config_file) if found.watching else None
-        code = StoreError.exit_code if waits else found.exit_code
         if as_json and followed is None:
             say_json({"agent": found._asdict(), "unstored": waits, "alarms": rows})
-            return code
-        if as_json:
-            for row in rows:
-                say_json(row, indent=None)
-        elif rows:
-            _say_list(table.lines(rows, moments), rows)
-        elif not follow:
+        else:
             key = "terminal.none_open" if open_only else "terminal.none"
-            say(moments.language.phrase(key, "no alarms"))
-        _say_unstored(waits, as_json, utc)
-        _say_life(found, as_json, utc)
+            none = "" if follow else moments.language.phrase(key, "no alarms")
+            _say_rows(rows, none, as_json, moments)
+            _say_reminder(reader, as_json)
+            _say_unstored(waits, as_json, utc)
+            _say_life(found, as_json, utc)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, moments)
-    return code
+    return StoreError.exit_code if waits else found.exit_code
+
+
+def _say_rows(
+    rows: Sequence[Mapping[str, Any]], none: str, as_json: bool, moments: Moments
+) -> None:
+    """Print alarms; ``none`` is what people read if there are none."""
+    from agent.commands.alarms import table
+
+    if as_json:
+        for row in rows:
+            say_json(row, indent=None)
+    elif rows:
+        _say_list(table.lines(rows, moments), rows)
+    elif none:
+        say(none)
+
+
+def _say_reminder(reader: Reader, as_json: bool) -> None:
+    """Print which alarms nobody has explained yet."""
+    from agent.commands.alarms import labels
+
+    if not as_json:
+        for line in labels.reminder(labels.due_again(reader, time.time())):
+            say(line)
 
 
 def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -363,30 +384,67 @@ def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
 
 
 @alarms.command()
-@_single
-@click.argument("label", type=click.Choice(LABELS))
+@click.argument("words", metavar="[ALARM] LABEL", nargs=-1, required=True)
 @_reason(told="The kind of fault or what was done; it goes into the logbook.")
+@click.option("--from", "from_text", help="Begin of what it is about, instead of the alarm's.")
+@click.option("--to", "to_text", help="Its end; default: now.")
+@click.option("--stream", help="Label a time of this stream that had no alarm; needs --from.")
 @config_option
 @json_option
 def label(
-    alarm: Reference, label: str, reason: str | None, config_file: Path, as_json: bool
+    words: Sequence[str],
+    reason: str | None,
+    from_text: str | None,
+    to_text: str | None,
+    stream: str | None,
+    config_file: Path,
+    as_json: bool,
 ) -> int:
-    """Say what was behind ALARM. A later label replaces an earlier one."""
-    return _ask(config_file, "alarm.label", [alarm], as_json, label=label, reason=reason)
+    """Say what was behind ALARM: confirmed, false, nothing-found or maintenance.
+
+    A later label replaces an earlier one. Without ALARM, but with --stream and --from, the label is
+    for a fault or for maintenance that raised no alarm. Times are like 2026-11-29T08:00:00Z, or -3h
+    for 3 hours ago.
+    """
+    from agent.commands.alarms import labels as labelled
+    from agent.commands.alarms.listed import parse_reference
+
+    *named, said = words
+    if said not in LABELS:
+        raise click.UsageError(f"the last word must be one of {', '.join(LABELS)}")
+    try:
+        period = labelled.period(from_text, to_text)
+        reference = parse_reference(*named) if len(named) == 1 else None
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if len(named) > 1 or bool(named) == bool(stream) or (stream and not period):
+        raise click.UsageError("name one ALARM, or a time with --stream and --from")
+    if reference is not None:
+        return _ask(
+            config_file, "alarm.label", [reference], as_json, label=said, reason=reason, **period
+        )
+    from agent.commands.alarms.asked import request
+
+    given = {"stream": stream, "label": said, "reason": reason} | period
+    done = request(config_file, "alarm.label", given)
+    if as_json:
+        say_json({"transitions": [done]})
+    else:
+        _say_done(done)
+    return 0
 
 
 @alarms.command()
 @click.option("--stream", help="Only of this stream.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print a file of labels for the trainer.")
+@click.option("--label", "only", type=click.Choice(LABELS), help="Only with this label.")
+@click.option("--csv", "as_csv", is_flag=True, help="As fieldwatch-agent labels export.")
 @config_option
 @_utc_option
 @json_option
-def labels(stream: str | None, as_csv: bool, config_file: Path, utc: bool, as_json: bool) -> int:
-    """List the newest label of each alarm.
-
-    With --csv it prints confirmed faults and maintenance as a file for fieldwatch-trainer evaluate
-    --labels. Give --stream, because such a file belongs to a recording of one stream.
-    """
+def labels(
+    stream: str | None, only: str | None, as_csv: bool, config_file: Path, utc: bool, as_json: bool
+) -> int:
+    """List the newest label of each alarm, and of faults that raised none."""
     from agent.commands.alarms import labels as labelled
     from agent.config.location import store_directory
     from agent.store.reader import Reader
@@ -394,11 +452,11 @@ def labels(stream: str | None, as_csv: bool, config_file: Path, utc: bool, as_js
     if as_csv and (as_json or stream is None):
         raise click.UsageError("--csv needs --stream, and excludes --json")
     with Reader(store_directory(config_file)) as reader:
-        found = labelled.labels(reader, stream)
+        found = labelled.labels(reader, stream, only)
     if as_json:
         say_json({"labels": found})
     elif as_csv:
-        say_lines(labelled.as_csv(found))
+        say_lines(labelled.as_csv(found, time.time()))
     else:
         for line in labelled.lines(found, _moments(utc)):
             say(line)
@@ -428,11 +486,17 @@ def _ask(
             continue
         made.append(done)
         if not as_json:
-            said = f"{done['stream']}#{done['number']}.{done['revision']}: {_done(done)}"
-            say(f"{said}; it is in the logbook")
+            _say_done(done)
     if as_json:
         say_json({"transitions": made})
     return first
+
+
+def _say_done(done: Mapping[str, Any]) -> None:
+    revision = f"#{done['number']}.{done['revision']}" if done["number"] else ""
+    say(f"{done['stream']}{revision}: {_done(done)}; it is in the logbook")
+    if "advice" in done:
+        say(done["advice"])
 
 
 def _done(transition: Mapping[str, Any]) -> str:

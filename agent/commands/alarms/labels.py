@@ -4,66 +4,125 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from agent.alarms.names import NO_ALARM
 from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.table import wrapped
+from agent.handling.transition import NOTHING_FOUND
 from agent.store.reader import Reader
 from models.printable import printable
+from models.times import iso_time
 
-_FAULTS: Final = ("confirmed", "maintenance")  # not normal operation, in an evaluation
+COLUMNS: Final = ("start", "end", "kind", "label", "by", "at", "stream", "number")
 _ROW: Final = "{:<22} {:<14} {:<12} {:<12} {}"
 
 
-def labels(reader: Reader, stream: str | None) -> list[dict[str, Any]]:
+def period(from_text: str | None, to_text: str | None) -> dict[str, float]:
+    """Return the arguments ``from`` and ``to`` of a request, Unix seconds; {}: none is given.
+
+    Raises:
+        ValueError: one is not a time, or ``to`` is given alone or is before ``from``.
+
+    """
+    from agent.commands.history import time_range
+
+    if from_text is None and to_text is None:
+        return {}
+    if from_text is None:
+        raise ValueError("--to needs --from")
+    begin, end = time_range(from_text, to_text, hours=0)
+    return {"from": begin, "to": end}
+
+
+def labels(reader: Reader, stream: str | None, only: str | None = None) -> list[dict[str, Any]]:
     """Return the newest label and the time of each alarm, of one stream or of all.
 
     A later label of an alarm replaces the earlier ones. ``end`` is None while the alarm is active.
+    A label without an alarm has the number 0; one of the same time replaces it.
+
+    Args:
+        reader: Reads the store.
+        stream: Only of this stream; None: of all.
+        only: Only this label; None: any.
+
     """
-    newest = {(row["stream"], row["number"]): row for row in reader.labels()}
-    return [
-        {
-            "stream": name,
-            "number": number,
-            "label": row["label"],
-            "why": row["why"],
-            "by": row["by"],
-            "at": row["at"],
-            "start": alarm["onset"],
-            "end": alarm["closed"],
-        }
-        for (name, number), row in newest.items()
-        if stream in (None, name) and (alarm := reader.alarm(name, number)) is not None
-    ]
+    newest = {_about(row): row for row in reader.labels() if stream in (None, row["stream"])}
+    found = (_labelled(row, reader) for row in newest.values() if only in (None, row["label"]))
+    return [one for one in found if one["start"] is not None]
+
+
+def _about(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    if row["number"] == NO_ALARM:
+        return row["stream"], row["begin"], row["end"]
+    return row["stream"], row["number"]
+
+
+def _labelled(row: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
+    begin, end = row.get("begin"), row.get("end")  # absent in rows of older versions
+    if begin is None and (alarm := reader.alarm(row["stream"], row["number"])) is not None:
+        begin, end = alarm["onset"], alarm["closed"]
+    return {
+        "stream": row["stream"],
+        "number": row["number"],
+        "label": row["label"],
+        "why": row["why"],
+        "by": row["by"],
+        "at": row["at"],
+        "start": begin,
+        "end": end,
+        "ask_again": row["until"] if row["label"] == NOTHING_FOUND else None,
+    }
 
 
 def lines(found: Sequence[dict[str, Any]], moments: Moments) -> Iterator[str]:
     """Yield the labels for a person."""
     if not found:
-        yield "no alarm has a label yet: fieldwatch-agent alarms label ALARM confirmed"
+        yield "no alarm has such a label yet: fieldwatch-agent alarms label ALARM confirmed"
         return
     yield f"Times are {moments.zone()}."
     yield _ROW.format("ALARM", "LABEL", "FROM", "TO", "BY")
     for one in found:
-        name, end = f"{one['stream']}#{one['number']}", moments.brief(one["end"])
-        row = _ROW.format(name, one["label"], moments.brief(one["start"]), end, one["by"])
-        yield printable(row)
+        number = f"#{one['number']}" if one["number"] else " (no alarm)"
+        name = one["stream"] + number
+        begin, end = moments.brief(one["start"]), moments.brief(one["end"])
+        yield printable(_ROW.format(name, one["label"], begin, end, one["by"]))
         if one["why"]:
             yield from wrapped(one["why"])
+        if one["ask_again"]:
+            yield from wrapped(f"look at it again from {moments.full(one['ask_again'])} on")
 
 
-def as_csv(found: Sequence[dict[str, Any]]) -> str:
-    """Return the faults as a file of labels for ``fieldwatch-trainer evaluate``.
+def due_again(reader: Reader, now_s: float) -> list[dict[str, Any]]:
+    """Return the labels "nothing-found" that staff should look at again by now."""
+    now = iso_time(now_s)
+    return [one for one in labels(reader, None, NOTHING_FOUND) if (one["ask_again"] or now) <= now]
 
-    Faults are ended alarms with the label ``confirmed`` or ``maintenance``. The kind is the text of
-    the person, or else the label. The last line has no line end.
+
+def reminder(due: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield lines that ask for another look at what was not explained; none if there is none."""
+    if due:
+        names = ", ".join(f"{one['stream']}#{one['number']}" for one in due)
+        yield ""
+        yield from wrapped(
+            f"Nothing was found yet, so look again, and label it: {names}", "", "    "
+        )
+
+
+def as_csv(found: Sequence[dict[str, Any]], now_s: float | None = None) -> str:
+    """Return the labels as a file for ``fieldwatch-trainer``, in order of time.
+
+    The kind is the text of the person, or else the label. The label of an alarm that is still
+    active ends at ``now_s``, Unix seconds. The last line has no line end.
     """
+    now = iso_time(time.time() if now_s is None else now_s)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["start", "end", "kind"])
+    writer.writerow(COLUMNS)
     for one in sorted(found, key=lambda one: str(one["start"])):
-        if one["label"] in _FAULTS and one["end"] is not None:
-            kind = printable(one["why"] or one["label"])
-            writer.writerow([one["start"], one["end"], kind])
+        kind = printable(one["why"] or one["label"])
+        more = [one[key] for key in ("label", "by", "at", "stream", "number")]
+        writer.writerow([one["start"], max(one["end"] or now, one["start"]), kind, *more])
     return text.getvalue().rstrip("\n")

@@ -217,6 +217,8 @@ def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     said = told.phrase(f"row.{row['what']}", SAID.get(row["what"], row["what"]))
     if row["label"]:
         said = f"{said} {told.phrase('labelled.' + row['label'], row['label'])}"
+    if row.get("begin"):  # absent in rows of older versions
+        said = f"{said}, {moments.brief(row['begin'])} - {moments.brief(row['end'])}"
     if row["what"] == "raised":
         said += _mark(row, told)
     if row["by"] != AGENT:

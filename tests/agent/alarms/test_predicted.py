@@ -60,7 +60,7 @@ class Watched:
     def _new(self) -> LimitWatch:
         forecaster, limits, settings = self._made
         table = LimitTable.model_validate({"channel": "bearing_temperature"} | limits)
-        return LimitWatch([table], PredictionTable(**settings), forecaster)
+        return LimitWatch.of([table], PredictionTable(**settings), forecaster)
 
     def feed(self, *chances: float) -> list[str]:
         said = []
@@ -175,7 +175,7 @@ def test_a_limit_of_what_is_not_forecast_is_left_to_what_is_measured(
 ) -> None:
     for channel, by in (("flow", None), ("valve", forecaster)):
         limit = LimitTable(channel=channel, high_warning=1)
-        watch = LimitWatch([limit], PredictionTable(), by)
+        watch = LimitWatch.of([limit], PredictionTable(), by)
         assert watch.take(forecast(0.975), lambda: 1) == []
         assert watch.document(0.0) == []
 

@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from agent.alarms.handled import Handled
-from agent.alarms.points import Points, Request
+from agent.alarms.names import reported
+from agent.alarms.points import Labelled, Points, Request
 from agent.cli import commands
 from agent.commands.alarms import listed
 from agent.commands.alarms.listed import Reference, parse_reference
@@ -299,7 +300,7 @@ def test_the_newest_label_of_each_alarm_is_listed_and_the_trainer_reads_the_faul
     closed = [alarm(number, state="closed") for number in range(1, 5)]
     still = alarm(5)
     kept.take(*(alarm(number) for number in range(1, 5)), *closed, still, alarm(1, "fan"))
-    assert "no alarm has a label yet" in kept.call("labels").output
+    assert "no alarm has such a label yet" in kept.call("labels").output
     for one, label, why in (
         (closed[0], "false", None),
         (closed[0], "confirmed", 'cavitation, "heavy"'),
@@ -309,7 +310,7 @@ def test_the_newest_label_of_each_alarm_is_listed_and_the_trainer_reads_the_faul
         (still, "confirmed", None),
         (alarm(1, "fan"), "confirmed", None),
     ):
-        kept.ask("labelled", one, label=label, why=why)
+        kept.ask("labelled", one, labelled=Labelled(label), why=why)
     listed = json.loads(kept.call("labels", "--json").output)["labels"]
     assert [(one["stream"], one["number"], one["label"]) for one in listed] == [
         ("pump", 1, "confirmed"),
@@ -322,11 +323,63 @@ def test_the_newest_label_of_each_alarm_is_listed_and_the_trainer_reads_the_faul
     assert "pump#1                 confirmed      14 Nov 2023" in kept.call("labels").output
     file = tmp_path / "pump.labels.csv"
     file.write_text(kept.call("labels", "--stream", "pump", "--csv").output)
+    still_active = read_labels(file)[-1]
     assert read_labels(file) == [
         Label(ONSET_S, ONSET_S + 600, 'cavitation, "heavy"'),
-        Label(ONSET_S, ONSET_S + 600, "maintenance"),
+        Label(ONSET_S, ONSET_S + 600, "maintenance", "maintenance"),
+        Label(ONSET_S, ONSET_S + 600, "nothing-found", "nothing-found"),
+        Label(ONSET_S, ONSET_S + 600, "false", "false"),
+        still_active,
     ]
+    assert still_active.end > ONSET_S + 600  # until the export
+    only = json.loads(kept.call("labels", "--label", "false", "--json").output)["labels"]
+    assert [(one["stream"], one["number"]) for one in only] == [("pump", 4)]
     assert kept.call("labels", "--csv").exit_code == 2
+
+
+def test_a_fault_without_an_alarm_is_listed_with_its_own_time(kept: Kept) -> None:
+    leak = Labelled("confirmed", ONSET_S - 500, ONSET_S - 400)
+    kept.ask("labelled", reported("pump"), labelled=leak, why="leak")
+    kept.ask("labelled", reported("pump"), labelled=leak._replace(label="false"), why="no leak")
+    kept.ask("labelled", reported("pump"), labelled=leak._replace(end=ONSET_S - 300), why="bearing")
+    (first, second) = json.loads(kept.call("labels", "--json").output)["labels"]
+    assert (first["label"], first["why"]) == ("false", "no leak")  # it replaced the first
+    assert (second["number"], second["why"]) == (0, "bearing")
+    assert "pump (no alarm)        confirmed      14 Nov 2023" in kept.call("labels").output
+    assert json.loads(kept.call("--json").output)["alarms"] == []
+    words = ["labels", "export", "--stream", "pump", "--config", str(kept.config)]
+    exported = CliRunner().invoke(commands, words).output
+    assert exported.splitlines()[0] == "start,end,kind,label,by,at,stream,number"
+    assert ",bearing,confirmed,maria," in exported
+
+
+def test_what_is_not_explained_is_asked_again_until_it_has_another_label(kept: Kept) -> None:
+    one = alarm(1)
+    kept.take(one, alarm(1, state="closed"))
+    kept.ask("labelled", one, labelled=Labelled("nothing-found", ask_again=time.time() + 9000))
+    assert "look again" not in kept.call().output
+    kept.ask("labelled", one, labelled=Labelled("nothing-found", ask_again=ONSET_S))
+    assert "Nothing was found yet, so look again, and label it: pump#1" in kept.call().output
+    assert "look at it again from 14 Nov 2023 23:13:20 CET on" in kept.call("labels").output
+    kept.ask("labelled", one, labelled=Labelled("false"))
+    assert "look again" not in kept.call().output
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["label", "1", "perhaps"], "the last word must be one of confirmed"),
+        (["label", "confirmed"], "name one ALARM, or a time with --stream and --from"),
+        (["label", "--stream", "pump", "confirmed"], "name one ALARM, or a time"),
+        (["label", "1", "--stream", "pump", "--from", "-3h", "confirmed"], "name one ALARM"),
+        (["label", "1", "--to", "-3h", "confirmed"], "--to needs --from"),
+        (["label", "1", "--from", "-3h", "--to", "-4h", "confirmed"], "must be after the begin"),
+    ],
+)
+def test_a_label_that_cannot_be_understood(kept: Kept, words: list[str], says: str) -> None:
+    ended = kept.call(*words)
+    assert ended.exit_code == 2
+    assert says in ended.output
 
 
 def test_a_number_that_several_streams_have_is_asked_back(kept: Kept) -> None:

@@ -151,6 +151,60 @@ def test_a_hypothetical_rise_brings_the_limit_nearer(
     assert after == pytest.approx(before + 2.0, abs=1e-3)
 
 
+@pytest.fixture(scope="module")
+def coupled(tmp_path_factory: pytest.TempPathFactory, forecasting_bundle: MakeBundle) -> Path:
+    """A configuration with a history; the temperature follows the flow, which people set."""
+    flow, temperature = NAMES.index("flow"), NAMES.index("bearing_temperature")
+    effects = np.zeros((4, len(NAMES), 2))
+    effects[:, temperature, 0] = 2.0
+    weights = np.zeros((4, len(NAMES), len(NAMES) + 1))
+    part = {
+        "spans_steps": [1],
+        "weights": weights.tolist(),
+        "plannable": [flow],
+        "effects": effects.tolist(),
+    }
+    config = configure(tmp_path_factory.mktemp("coupled"), forecasting_bundle(coupling=part))
+    gateway = Gateway(config)
+    gateway.feed(rising(STEPS))
+    gateway.close()
+    return config
+
+
+def test_a_plan_moves_the_channels_that_depend_on_it(coupled: Path) -> None:
+    document = found(coupled, "--plan", "flow+=10")
+    made, supposed = document["forecast"]["channels"], document["hypothetical"]["channels"]
+    assert document["plan"] == [{"channel": "flow", "adds": True, "value": 10.0}]
+    flow = made["flow"]["quantiles"]["0.5"]
+    assert supposed["flow"]["quantiles"]["0.1"] == pytest.approx([v + 10 for v in flow], abs=1e-2)
+    before = made["bearing_temperature"]["quantiles"]
+    after = supposed["bearing_temperature"]["quantiles"]
+    assert all(a > b + 1 for a, b in zip(after["0.5"], before["0.5"], strict=True))
+    wide = [high - low for low, high in zip(after["0.1"], after["0.9"], strict=True)]
+    same = [high - low for low, high in zip(before["0.1"], before["0.9"], strict=True)]
+    assert wide == pytest.approx(same, abs=1e-2)
+    assert made["voltage"] == supposed["voltage"]
+
+
+def test_a_plan_may_be_shorter_than_the_horizon(coupled: Path) -> None:
+    whole, part = (
+        found(coupled, "--plan", "flow=80", *more)["hypothetical"]
+        for more in ((), ("--horizon", "3"))
+    )
+    assert part["times"] == whole["times"][:3]
+    for name in NAMES:
+        short = part["channels"][name]["quantiles"]["0.5"]
+        assert short == whole["channels"][name]["quantiles"]["0.5"][:3]
+
+
+def test_people_see_what_follows_a_plan(coupled: Path) -> None:
+    lines = printed(coupled, "--plan", "flow=80")
+    assert lines[1] == "what if: flow = 80 from now on"
+    assert lines[2] == "the other channels follow as they did in the recordings of the training"
+    begin = next(row for row, line in enumerate(lines) if line.startswith("bearing_temperature, "))
+    assert " what if " in lines[begin + 1]
+
+
 def test_people_get_a_table_and_the_limits(watched: tuple[Path, dict[str, Any]]) -> None:
     lines = printed(watched[0])
     assert lines[0] == "pump: forecast from 2023-11-14T22:14:06.000Z, times are UTC"
@@ -198,6 +252,8 @@ def test_beyond_the_trained_horizon_only_where_asked_for(
     ("arguments", "code", "says"),
     [
         (["--set", "flwo=80"], 78, "--set flwo: no such channel is forecast; did you mean 'flow'?"),
+        (["--plan", "flow=80"], 78, "--plan flow: this bundle cannot be asked so: name the"),
+        (["--plan", "flow"], 2, "'flow': must be"),
         (["--set", "flow=much"], 2, "'flow=much': must be CHANNEL=NUMBER or CHANNEL+=NUMBER"),
         (["--set", "flow"], 2, "'flow': must be"),
         (["--set", "flow=inf"], 2, "'flow=inf': must be"),

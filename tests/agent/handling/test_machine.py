@@ -1,8 +1,9 @@
 """Every order of events over a point: what ISA-18.2 draws, and what no order may ever do.
 
 The machine of ``hypothesis`` raises, worsens and clears alarms, handles them as people do, lets
-time pass, and restarts the agent from what it wrote. Beside it runs a second opinion: a few facts
-kept in the plainest way, from which the state must follow.
+the machine stop and its speed be unknown, lets other streams flood, lets time pass, and restarts
+the agent from what it wrote. Beside it runs a second opinion: a few facts kept in the plainest way,
+from which the state, and what calls somebody, must follow.
 """
 
 from __future__ import annotations
@@ -17,19 +18,31 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from agent.alarms.handled import Handled
 from agent.alarms.points import Points, Request, Stale
+from agent.handling.flood import FloodLimits
 from agent.handling.machine import Impossible, Rules
 from agent.handling.priority import PRIORITIES, SEVERITIES, TABLE, priority
 from agent.handling.states import Consequence, Severity, Standing, State
+from agent.handling.suppression import Suppression, When
 from agent.handling.transition import Transition, What
 
 HOUR_S = 3600.0
-STREAM, POINT = "pump", "anomaly"
-RULES = Rules(shelve_s_max=8 * HOUR_S, shelved_s_max=12 * HOUR_S)
+STREAM, POINT = "pump", "limit flow high warning"
+RULES = Rules(
+    shelve_s_max=8 * HOUR_S,
+    shelved_s_max=12 * HOUR_S,
+    remind_s=2 * HOUR_S,
+    chatter_raises=3,
+    chatter_s=HOUR_S,
+)
+FLOOD = FloodLimits(singly=4, over=2, within_s=HOUR_S)
+STOPPED = Suppression(STREAM, When("motor", "speed", below=1.0, unknown_s=1800.0), "stopped")
+FAR_S, NEAR_S = 48 * HOUR_S, HOUR_S  # to the limit, at the earliest
 
 
-def alarm(number: int, state: str = "opened", **more: Any) -> dict[str, Any]:
-    base = {"stream": STREAM, "number": number, "kind": "anomaly", "state": state, "channels": []}
-    return base | {"severity": "medium"} | more
+def alarm(number: int, state: str = "opened", far: bool = False, **more: Any) -> dict[str, Any]:
+    limit = {"side": "high", "level": "warning", "earliest_s": FAR_S if far else NEAR_S}
+    base = {"stream": STREAM, "number": number, "kind": "limit", "state": state, "limit": limit}
+    return base | {"severity": "medium", "channels": [{"channel": "flow"}]} | more
 
 
 class Handling(RuleBasedStateMachine):
@@ -41,48 +54,70 @@ class Handling(RuleBasedStateMachine):
         super().__init__()
         self.at = 1_700_000_000.0
         self.handled = {STREAM: Handled(RULES._replace(latching=self.latching))}
-        self.points = Points(self.handled)
+        self.points = self.new()
         self.book: list[Transition] = []
+        self.others: list[Transition] = []  # of other streams
         self.saved: dict[tuple[str, str], str] = {}  # as the store has it
+        self.memory: dict[str, bytes] = {}  # the same
         # the second opinion
         self.last = 0  # number
-        self.open: dict[int, Severity] = {}
-        self.unknown = self.latched = self.out = False
+        self.open: dict[int, tuple[Severity, bool]] = {}  # and whether its limit is far away
+        self.unknown = self.latched = self.out = self.stopped = False
+        self.advisory = False
         self.acked = True
         self.shelf: tuple[float, bool] | None = None  # its end, and whether it ends with the alarm
+        self.speed_at: float | None = None  # when the speed was last known
+        self.seen_at = 0.0  # of the acknowledgement, or of the last reminder
+        self.raises: list[float] = []
+        self.chatters = False
+        self.elsewhere = 0  # number of alarms of other streams
+
+    def new(self) -> Points:
+        return Points(self.handled, FLOOD, [STOPPED])
 
     # ---- what happens
 
-    @rule(severity=st.sampled_from(SEVERITIES))
-    def raise_one(self, severity: Severity) -> None:
+    @rule(severity=st.sampled_from(SEVERITIES), far=st.booleans())
+    def raise_one(self, severity: Severity, far: bool) -> None:
         if len(self.open) == 3:
             return
+        self.raises.append(self.at)
+        recent = self.raises[-RULES.chatter_raises :]
+        self.chatters |= (
+            len(recent) == RULES.chatter_raises and self.at - recent[0] < RULES.chatter_s
+        )
         self.last += 1
-        self.open[self.last] = severity
-        self.points.take(alarm(self.last, severity=severity), self.at)
-        self.acked, self.unknown = False, False
+        self.advisory = far and (self.advisory or not self.open)
+        self.open[self.last] = (severity, far)
+        self.unknown = False
+        self.acked = self.acked and (self.advisory or self.suppressed())
+        self.points.take(alarm(self.last, severity=severity, far=far), self.at)
 
     @precondition(lambda self: self.open)
-    @rule(data=st.data(), severity=st.sampled_from(SEVERITIES))
-    def change(self, data: st.DataObject, severity: Severity) -> None:
+    @rule(data=st.data(), severity=st.sampled_from(SEVERITIES), far=st.booleans())
+    def change(self, data: st.DataObject, severity: Severity, far: bool) -> None:
         number = data.draw(st.sampled_from(sorted(self.open)))
         gravest = self.standing.severity
         assert gravest is not None
-        self.points.take(alarm(number, severity=severity), self.at)
-        if SEVERITIES.index(severity) > SEVERITIES.index(gravest):
-            self.acked = False
+        self.open[number] = (severity, far)
+        due = self.advisory and not far
+        worse = SEVERITIES.index(severity) > SEVERITIES.index(gravest)
+        self.advisory = self.advisory and not due
+        self.acked = self.acked and (self.suppressed() or self.advisory or not (due or worse))
+        self.points.take(alarm(number, severity=severity, far=far), self.at)
 
     @precondition(lambda self: self.open)
     @rule(data=st.data(), ended=st.sampled_from(["normal", "unwatched", "limit_passed"]))
     def close(self, data: st.DataObject, ended: str) -> None:
         number = data.draw(st.sampled_from(sorted(self.open)))
-        del self.open[number]
-        self.points.take(alarm(number, "closed", ended=ended), self.at)
+        _, far = self.open.pop(number)
+        self.points.take(alarm(number, "closed", far=far, ended=ended), self.at)
         if self.open:
             return
         self.unknown = ended == "unwatched"
         self.acked |= ended == "limit_passed"
-        self.latched |= self.latching and ended == "normal"
+        self.latched |= self.latching and ended == "normal" and not self.advisory
+        self.advisory = False
         if ended == "normal" and self.shelf is not None and self.shelf[1]:
             self.shelf = None
 
@@ -95,22 +130,73 @@ class Handling(RuleBasedStateMachine):
             self.points.take(alarm(number, "closed", ended="normal"), self.at)
             assert self.points.drain() == ([], {})
 
-    @rule(hours=st.floats(0, 10))
+    @rule(hours=st.one_of(st.floats(0, 10), st.floats(0, 0.6)))
     def wait(self, hours: float) -> None:
         self.at += hours * HOUR_S
         self.points.tick(self.at)
+        if self.stopped and self.speed_at is not None and self.at - self.speed_at > 1800.0:
+            self.stopped = False  # nobody knows any more
+            self.end_of_suppression()
         if self.shelf is not None and self.at >= self.shelf[0]:
             self.end_of_suppression()
             self.shelf = None
+        if self.raises and self.at >= self.raises[-1] + RULES.chatter_s:
+            self.chatters = False
+        self.expect_reminder()
+
+    def expect_reminder(self) -> None:
+        before = [one.at for one in self.book if one.what == "reminded"]
+        self.keep(*self.points.drain())
+        made = [one for one in self.book if one.what == "reminded"][len(before) :]
+        due = self.state() == "ACKED" and self.at >= self.seen_at + RULES.remind_s
+        assert len(made) == due
+        if due:
+            self.seen_at = self.at
+
+    @rule(speed=st.sampled_from([0.0, 100.0, float("nan")]))
+    def turn(self, speed: float) -> None:
+        """The speed of the motor is measured, or it is not known."""
+        self.points.see("motor", "speed", [self.at], [speed], self.at)
+        self.points.tick(self.at)
+        if speed != speed:
+            return
+        self.speed_at = self.at
+        if self.stopped and speed:
+            self.end_of_suppression()
+        self.stopped = speed == 0.0
+
+    @rule(count=st.integers(1, 6))
+    def flood(self, count: int) -> None:
+        """Other streams have alarms."""
+        for _ in range(count):
+            self.elsewhere += 1
+            stream = f"other-{self.elsewhere % 2}"
+            self.points.take(
+                alarm(1, channels=[{"channel": f"c{self.elsewhere}"}]) | {"stream": stream}, self.at
+            )
 
     @rule()
     def restart(self) -> None:
         """The agent is killed, and starts from what it committed."""
         self.keep(*self.points.drain())
-        self.points = Points(self.handled)
+        self.points = self.new()
         known = {key: Standing.of(json.loads(text)) for key, text in self.saved.items()}
-        self.points.restore(known, self.at)
-        self.points.compare([alarm(n, severity=s) for n, s in self.open.items()], self.at)
+        self.points.restore(known, self.at, self.memory)
+        others = [
+            alarm(1, channels=[{"channel": f"c{n}"}]) | {"stream": f"other-{n % 2}"}
+            for n in range(1, self.elsewhere + 1)
+        ]
+        ours = [alarm(n, severity=s, far=far) for n, (s, far) in self.open.items()]
+        self.points.compare([*ours, *others][:: 1 if self.last % 2 else -1], self.at)
+        if self.stopped:
+            self.speed_at = self.at  # it counts anew
+
+    @rule()
+    def reload(self) -> None:
+        """A reload undoes nothing."""
+        before = self.standing
+        self.points.configure(self.handled, FLOOD, [STOPPED])
+        assert self.standing == before
 
     # ---- what people do
 
@@ -119,7 +205,9 @@ class Handling(RuleBasedStateMachine):
         state = self.state()
         allowed = {
             "acknowledged": state in ("UNACK", "RTNUN", "LATUN"),
-            "unacknowledged": state in ("ACKED", "LATAK", "NORM") and self.last > 0,
+            "unacknowledged": state in ("ACKED", "LATAK", "NORM")
+            and self.last > 0
+            and not self.advisory,
             "reset": state == "LATAK",
             "unshelved": state == "SHLVD",
         }[what]
@@ -132,6 +220,7 @@ class Handling(RuleBasedStateMachine):
             self.latched = False
         else:
             self.acked = what == "acknowledged"
+            self.seen_at = self.at if self.acked else self.seen_at
 
     @rule(hours=st.floats(0.5, 9), until_clear=st.booleans())
     def shelve(self, hours: float, until_clear: bool) -> None:
@@ -185,8 +274,12 @@ class Handling(RuleBasedStateMachine):
         return True
 
     def end_of_suppression(self) -> None:
-        if self.open or self.unknown:
+        if (self.open or self.unknown) and not self.advisory:
             self.acked = False
+
+    def suppressed(self) -> bool:
+        """Return whether the point is suppressed by design."""
+        return self.standing.suppressed or self.stopped
 
     # ---- what must hold
 
@@ -198,7 +291,9 @@ class Handling(RuleBasedStateMachine):
 
     def keep(self, made: list[Transition], changed: dict[tuple[str, str], Standing]) -> None:
         """Do what a commit does."""
-        self.book += made
+        self.book += [one for one in made if one.stream == STREAM]
+        self.others += [one for one in made if one.stream != STREAM]
+        self.memory |= self.points.memory()
         self.saved |= {key: json.dumps(one.to_json()) for key, one in changed.items()}
 
     def state(self) -> State:
@@ -206,13 +301,24 @@ class Handling(RuleBasedStateMachine):
             return "OOSRV"
         if self.shelf is not None:
             return "SHLVD"
-        if self.open:
+        if self.stopped and self.was_suppressed():
+            return "DSUPR"
+        if self.open and not self.advisory:
             return "ACKED" if self.acked else "UNACK"
         if self.unknown and not self.acked:
             return "UNACK"
         if self.latched:
             return "LATAK" if self.acked else "LATUN"
         return "NORM" if self.acked else "RTNUN"
+
+    def was_suppressed(self) -> bool:
+        """Return whether there was anything to suppress since the motor stopped."""
+        for one in reversed(self.book):
+            if one.what in ("suppressed", "unsuppressed"):
+                return one.what == "suppressed"
+            if one.what == "raised" and one.why is not None:
+                return True
+        return False
 
     @invariant()
     def the_second_opinion_agrees(self) -> None:
@@ -243,6 +349,31 @@ class Handling(RuleBasedStateMachine):
             settled = one.after in ("ACKED", "LATAK", "NORM")
             if settled and one.before in ("UNACK", "RTNUN", "LATUN"):
                 assert one.what in ("acknowledged", "superseded")
+
+    @invariant()
+    def who_is_called_has_something_to_do(self) -> None:
+        for one in self.book:
+            if one.announces:
+                assert (one.after, one.advisory) == ("UNACK", False)
+                assert one.what not in ("reminded", "noted", "labelled", "acknowledged")
+
+    @invariant()
+    def what_calls_for_the_first_time_is_kept_back_only_in_a_crowd(self) -> None:
+        calling = ("raised", "unsuppressed", "unshelved", "in_service", "due")
+        for one in self.book:
+            if one.after == "UNACK" and one.what in calling and not one.announces:
+                assert one.grouped or one.chattering or one.before == "UNACK"
+
+    @invariant()
+    def it_chatters_as_long_as_it_comes_quickly(self) -> None:
+        assert bool(self.standing.chattered) == self.chatters
+
+    @invariant()
+    def no_group_outlives_its_flood(self) -> None:
+        self.keep(*self.points.drain())
+        grouped = [text for text in self.saved.values() if '"grouped"' in text]
+        state = json.loads(self.memory.get("flood", b'{"since": null}'))
+        assert not grouped or state["since"] is not None
 
 
 class Latching(Handling):

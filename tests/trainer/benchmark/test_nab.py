@@ -11,7 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agent.bundles.load import baseline
+from agent.config.streams import BaselineChannelTable, BaselineTable
+from models.novelty import NoveltySettings
 from trainer.benchmark import nab
+from trainer.datasets.nab import NabFile
 
 START, ROWS = datetime(2014, 4, 1, tzinfo=UTC), 2000
 
@@ -52,6 +56,20 @@ def test_a_step_is_found_and_noise_is_not(directory: Path) -> None:
         "score": None,
         "own_score": None,
     }
+
+
+@pytest.mark.parametrize("period_s", [300.0, 3600.0])
+def test_the_settings_are_the_gateways_for_a_stream_without_a_bundle(period_s: float) -> None:
+    times = np.array(1.4e9 + period_s * np.arange(10), np.float64)
+    measured = nab.settings_for(NabFile("made/a.csv", times, np.ones(10, np.float32), [], ""))
+    assert measured.sampling.period_s == pytest.approx(period_s, rel=1e-5)
+    table = BaselineTable(
+        period_s=measured.sampling.period_s, channels=[BaselineChannelTable(name="value")]
+    )
+    rules = baseline(table).manifest
+    assert isinstance(rules, NoveltySettings)
+    assert rules.foretells  # forecasts, which change no score
+    assert measured == rules.model_copy(update={"foretells": False})
 
 
 def test_the_command_prints_a_table_and_writes_all_figures(directory: Path, tmp_path: Path) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -189,3 +192,61 @@ def test_the_command_names_what_is_missing_and_what_failed(tmp_path: Path) -> No
     shutil.rmtree(tmp_path / "data" / "nasa_smap")
     ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
     assert isinstance(ended.exception, DataError)
+
+
+def test_every_benchmark_of_detectors_is_a_command() -> None:
+    group = commands.commands["benchmark"]
+    assert isinstance(group, click.Group)
+    assert set(BENCHMARKS) < set(group.commands)
+    for name in BENCHMARKS:
+        told = group.commands[name].help or ""
+        assert told.endswith("An interrupted run continues where it stopped.")
+
+
+def test_the_help_names_every_folder_that_is_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "nab").mkdir()
+    folders = {Path(line.rpartition(" ")[2]).name for line in suite.find(tmp_path).missing}
+    told = CliRunner().invoke(commands, ["benchmark", "all", "--help"]).output
+    assert folders == {"nasa_smap", "skab", "ims", "cmapss", "ett"}
+    for name in {"nab", *folders}:
+        assert re.search(rf"\b{name}\b", told), name
+
+
+def _wrong_cycles(data: Path) -> None:
+    write_engines(data / "cmapss")
+    (data / "cmapss" / "RUL_FD001.txt").write_text("20\nmany\n")
+
+
+def _wrong_bearings(data: Path) -> None:
+    write_ims(data / "ims", 10)
+    for path in (data / "ims").iterdir():
+        path.write_text("nothing\n")
+
+
+def _wrong_series(data: Path) -> None:
+    (data / "ett").mkdir()
+    (data / "ett" / "ETTh1.csv").write_text("nothing\n")
+
+
+@pytest.mark.parametrize("break_it", [_wrong_cycles, _wrong_bearings, _wrong_series])
+def test_a_file_that_is_wrong_is_found_before_any_training(
+    tmp_path: Path, break_it: Callable[[Path], None]
+) -> None:
+    """The channel of NASA is broken, too, so that nothing is trained here if it is not."""
+    write_nasa(tmp_path / "data" / "nasa_smap", ["A-1"], 50, 80)
+    (tmp_path / "data" / "nasa_smap" / "train" / "A-1.npy").write_bytes(b"broken")
+    break_it(tmp_path / "data")
+    words = ["benchmark", "all", "--data", tmp_path / "data", "--work", tmp_path / "work"]
+    ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
+    assert isinstance(ended.exception, DataError)
+    assert "nasa_smap: nasa" not in ended.stderr
+
+
+def test_the_cycles_left_are_read_before_any_training(tmp_path: Path) -> None:
+    _wrong_cycles(tmp_path)
+    (tmp_path / "cmapss" / "train_FD001.txt").write_text("1 1" + " 1.0" * 24 + "\n")
+    words = ["benchmark", "cmapss", "--data", tmp_path / "cmapss", "--work", tmp_path / "work"]
+    ended = CliRunner().invoke(commands, [str(word) for word in words], standalone_mode=False)
+    assert isinstance(ended.exception, DataError)
+    assert "RUL_FD001.txt:2: 'many' is not a number of cycles" in str(ended.exception)
+    assert not (tmp_path / "work").exists()

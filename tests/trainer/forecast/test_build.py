@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from models.errors import ConfigError, DataError
 from models.messages import Float32
+from tests.trainer.forecast.conftest import channels
 from trainer.benchmark.forecasting import read_config
 from trainer.cli import commands
 from trainer.config import ForecastTable
@@ -60,7 +61,7 @@ def built(config: Path, seed: int) -> BuiltForecaster:
     settings = settings.model_copy(update={"horizon_steps": 8})
     values = seasonal(1500)
     parts = StepParts(values[:1200], 900, values[900:1200])
-    return build(settings, np.array([0.7, 15], np.float32), parts, None, lambda line: None)
+    return build(settings, channels(0.7, 15), parts, None, lambda line: None)
 
 
 def test_a_forecaster_learns_and_the_same_seed_gives_the_same(config: Path) -> None:
@@ -115,7 +116,7 @@ def test_windows_that_are_all_broken_are_told(config: Path) -> None:
     values = seasonal(300)
     values[::20] = np.nan  # no stretch of 28 steps
     with pytest.raises(DataError, match="the training part has no window"):
-        build(settings, np.ones(2, np.float32), StepParts(values, 200, values), None, print)
+        build(settings, channels(1, 1), StepParts(values, 200, values), None, print)
 
 
 def ett_file(path: Path, rows: int = 2400) -> Path:

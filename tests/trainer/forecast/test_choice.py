@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models.messages import Float32, Float64
+from tests.trainer.forecast.conftest import channels
 from trainer.config import ChoiceTable, ForecastTable
 from trainer.forecast import maps, origins, stack
 from trainer.forecast.build import BuiltForecaster, StepParts, build
@@ -50,7 +51,7 @@ def built(values: Float32, network: bool, **changes: object) -> BuiltForecaster:
     settings = ForecastTable.model_validate(SETTINGS | changes | {"choice": {"network": network}})
     rows, count = values[:, None], len(values)
     parts = StepParts(rows[: count * 3 // 4], count * 2 // 3, rows[count * 3 // 4 :])
-    return build(settings, np.ones(1, np.float32), parts, None, lambda line: None)
+    return build(settings, channels(1), parts, None, lambda line: None)
 
 
 def test_where_days_repeat_the_season_ships() -> None:
@@ -146,7 +147,7 @@ def test_no_origin_sees_what_it_is_judged_by() -> None:
     other[450:] += 100
     settings = ForecastTable.model_validate(SETTINGS | {"choice": {"origins": 2}})
     ours, theirs = (
-        origins.roll(Cutter(rows[:, None], np.ones(1, np.float32), settings), 600, settings)
+        origins.roll(Cutter(rows[:, None], np.ones(1, np.float32), settings), settings)
         for rows in (values, other)
     )
     assert [one.step for one in ours] == [300, 448]

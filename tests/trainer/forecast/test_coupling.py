@@ -1,0 +1,122 @@
+"""The coupling of channels: it ships where one tells of another, and what-if follows it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.coupling import Coupling
+from models.messages import Float32
+from tests.trainer.forecast.conftest import channels
+from trainer.config import ForecastTable
+from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.coupling import spans
+
+HORIZON, DELAY = 8, 4
+GIVEN = {
+    "context_steps": 16,
+    "horizon_steps": HORIZON,
+    "choice": {"network": False},
+    "coupling": {"spans_steps": [1, 2, 3, 4, 8], "plannable": ["variable_0"]},
+    "parity": {"quantizations": ["dynamic-range-int8"]},
+    "network": {"patch_steps": 4},
+    "fit": {"trend_share": 0.0},
+}
+
+
+def driven(rows: int, seed: int) -> Float32:
+    """Return two channels: a slow random walk that returns, and one that follows it, delayed."""
+    random = np.random.default_rng(seed)
+    drive = np.zeros(rows + DELAY)
+    for row in range(1, len(drive)):
+        drive[row] = 0.9 * drive[row - 1] + random.normal(0, 0.5)
+    other = drive[:-DELAY] + random.normal(0, 0.1, rows)
+    return np.stack([drive[DELAY:], 10 + 2 * other], axis=1).astype(np.float32)
+
+
+def built(values: Float32, settings: ForecastTable) -> BuiltForecaster:
+    known = [
+        each.model_copy(update={"center": center})
+        for each, center in zip(channels(1.0, 2.0), (0.0, 10.0), strict=True)
+    ]
+    rows = len(values)
+    parts = StepParts(values[: rows * 2 // 3], rows // 2, values[rows * 2 // 3 :])
+    return build(settings, known, parts, None, lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def settings() -> ForecastTable:
+    return ForecastTable.model_validate(GIVEN)
+
+
+@pytest.fixture(scope="module")
+def coupled(settings: ForecastTable) -> BuiltForecaster:
+    return built(driven(3000, seed=1), settings)
+
+
+def test_a_channel_that_tells_of_another_ships(coupled: BuiltForecaster) -> None:
+    trial = coupled.coupling
+    assert trial is not None and trial.ships
+    assert np.mean(trial.network) < 0.8 * np.mean(trial.closed)
+    assert coupled.shipped.part.coupling is not None
+    assert coupled.metrics()["coupling"] == trial.as_json()
+
+
+def test_channels_that_have_nothing_to_do_with_each_other_stay_alone(
+    settings: ForecastTable,
+) -> None:
+    walks = np.random.default_rng(2).normal(size=(3000, 2)).cumsum(axis=0)
+    alone = built(walks.astype(np.float32), settings)
+    assert alone.coupling is not None and not alone.coupling.ships
+    assert alone.shipped.part.coupling is None
+
+
+def test_one_channel_has_nothing_to_be_coupled_with(settings: ForecastTable) -> None:
+    values = driven(1500, seed=3)[:, :1]
+    parts = StepParts(values[:1000], 750, values[1000:])
+    single = settings.model_copy(
+        update={"coupling": settings.coupling.model_copy(update={"plannable": []})}
+    )
+    found = build(single, channels(1.0), parts, None, lambda line: None)
+    assert found.coupling is None
+
+
+def test_the_intervals_are_those_of_what_is_left(
+    coupled: BuiltForecaster, settings: ForecastTable
+) -> None:
+    """The first steps of the channel that follows are known from the other: narrow intervals."""
+    alone = settings.model_copy(
+        update={"coupling": settings.coupling.model_copy(update={"tried": False})}
+    )
+    other = built(driven(3000, seed=1), alone)
+    assert other.coupling is None
+    widths = []
+    for one in (coupled, other):
+        offsets = np.array(one.shipped.part.intervals.offsets)  # (Q, C, G)
+        widths.append(offsets[5, 1, 0] - offsets[1, 1, 0])
+    assert widths[0] < widths[1]
+
+
+def test_what_follows_a_plan_has_its_delay_and_its_size(coupled: BuiltForecaster) -> None:
+    part = coupled.shipped.part
+    assert part.coupling is not None
+    one = Coupling(part, part.coupling, channels(1.0, 2.0))
+    quantiles = np.zeros((2, HORIZON, 7), np.float32)
+    moved = one.planned(quantiles, {"variable_0": np.ones(HORIZON, np.float32)})[1, :, 3]
+    assert abs(moved[:DELAY].mean()) < 0.5  # nothing follows before the delay
+    assert 1.2 < moved[-1] < 2.8  # 2 in the end
+
+
+def test_recordings_that_lie_apart_are_coupled_and_judged_too(settings: ForecastTable) -> None:
+    """Steps without a value between recordings are no time to judge at."""
+    values = driven(3000, seed=4)
+    apart = np.full((20_000, 2), np.nan, np.float32)
+    whole = np.concatenate([values[:1900], apart, values[1900:2000]])
+    parts = StepParts(whole, 1500, values[2000:])
+    found = build(settings, channels(1.0, 2.0), parts, None, lambda line: None)
+    assert len(found.choice.errors["last"]) == settings.choice.origins
+
+
+def test_the_longest_span_is_the_context(settings: ForecastTable) -> None:
+    assert spans(settings, 16) == [1, 2, 3, 4, 8, 16]
+    assert spans(settings, 3) == [1, 2, 3]
