@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from models.formats.recording import Layout
     from trainer.benchmark.cases import Benchmark
     from trainer.benchmark.runs import Run
+    from trainer.benchmark.suite import Measured
     from trainer.benchmark.workers import Finished
     from trainer.datasets.ett import EttFile
 
@@ -51,14 +52,7 @@ def main() -> NoReturn:
     console.begin()
     # keeps child processes from importing modules from the user's directory
     os.environ["PYTHONSAFEPATH"] = "1"
-    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        say(
-            f"fieldwatch-trainer: not installed: {', '.join(missing)}. Install the trainer's extra"
-            " on a server, not on a gateway: pip install 'fieldwatch[trainer]'",
-            error=True,
-        )
-        sys.exit(EXTRA_MISSING_EXIT_CODE)
+    _check_extra()
     try:
         sys.exit(commands(standalone_mode=False))
     except click.ClickException as error:
@@ -79,6 +73,18 @@ def main() -> NoReturn:
         if _NO_ROOM_FOR_A_LIBRARY not in str(error):
             raise
         _end(_memory_error(error), MEMORY_EXIT_CODE)
+
+
+def _check_extra() -> None:
+    """End the command if the trainer's extra is not installed."""
+    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        say(
+            f"fieldwatch-trainer: not installed: {', '.join(missing)}. Install the trainer's extra"
+            " on a server, not on a gateway: pip install 'fieldwatch[trainer]'",
+            error=True,
+        )
+        sys.exit(EXTRA_MISSING_EXIT_CODE)
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
@@ -507,7 +513,7 @@ def every(
     An interrupted run continues where it stopped; forecasts are made again.
     """
     from trainer import destination
-    from trainer.benchmark import runs, suite
+    from trainer.benchmark import suite
     from trainer.benchmark.cases import BENCHMARKS
     from trainer.datasets import ett as ett_files
 
@@ -523,13 +529,7 @@ def every(
         folder: _planned(BENCHMARKS[name], folder, numbers, work, tflite_python)
         for name, folder in found.detectors
     }
-    measured = []
-    for folder, of_seeds in planned.items():
-        tell(f"{folder.name}: {of_seeds[numbers[0]].benchmark.name}", error=True)
-        _finish(of_seeds, jobs, tell)
-        document = runs.all_documents(of_seeds)
-        measured.append(suite.of_detectors(folder.name, document, of_seeds[numbers[0]]))
-    measured += plain
+    measured = [*_trained(planned, jobs, tell), *plain]
     for path, read in series.items():
         tell(f"{path.name}: {suite.FORECASTS}", error=True)
         documents = [_forecasts(read, wanted, seed, tflite_python, tell) for seed in numbers]
@@ -540,6 +540,19 @@ def every(
     for line in suite.lines(measured, found.missing):
         say(line)
     return _say_failed(run for of_seeds in planned.values() for run in of_seeds.values())
+
+
+def _trained(planned: Mapping[Path, Mapping[int, Run]], jobs: int, tell: Tell) -> list[Measured]:
+    """Finish the runs of each folder; return its results."""
+    from trainer.benchmark import runs, suite
+
+    measured = []
+    for folder, of_seeds in planned.items():
+        first = next(iter(of_seeds.values()))
+        tell(f"{folder.name}: {first.benchmark.name}", error=True)
+        _finish(of_seeds, jobs, tell)
+        measured.append(suite.of_detectors(folder.name, runs.all_documents(of_seeds), first))
+    return measured
 
 
 def _planned(

@@ -292,43 +292,51 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
 
     """
     normal = np.concatenate([parts.train.values, parts.calibrate.values])
-    described = []
-    for column, table in enumerate(tables):
-        known = parts.train.values[:, column]
-        known = known[~np.isnan(known)]
-        if len(known) == 0:
-            raise DataError(
-                f"channel {table.name} ({_origin(table)}) has no value in the training"
-                " part: remove it from data.channels, or correct the recordings"
-            )
-        if table.scored and np.isnan(parts.calibrate.values[:, column]).all():
-            raise DataError(
-                f"channel {table.name} ({_origin(table)}) has no value in the calibration part: its"
-                " threshold cannot be set; remove it from data.channels, or correct the recordings"
-            )
-        center = float(np.median(known))
-        scale = _scale(known.astype(np.float64), center)
-        if abs(center) > MAGNITUDE_MAX or not MAGNITUDE_MIN <= scale <= MAGNITUDE_MAX:
-            raise DataError(
-                f"channel {table.name} ({_origin(table)}) has values that a bundle cannot store:"
-                f" their median is {center:.3g}, their spread {scale:.3g}; set low and high of the"
-                " channel, or use another unit"
-            )
-        described.append(
-            Channel(
-                name=table.name,
-                unit=table.unit,
-                low=table.low,
-                high=table.high,
-                center=center,
-                scale=scale,
-                scored=table.scored,
-                feature=table.feature,
-                # a command may stay the same for any time
-                stuck_samples=_stuck_samples(normal[:, column]) if table.scored else None,
-            )
+    return [
+        _channel(table, _known(parts, column, table), normal[:, column])
+        for column, table in enumerate(tables)
+    ]
+
+
+def _known(parts: Parts, column: int, table: ChannelTable) -> Float32:
+    """Return a channel's known values in the training part."""
+    values = parts.train.values[:, column]
+    known: Float32 = values[~np.isnan(values)]
+    if len(known) == 0:
+        raise DataError(
+            f"channel {table.name} ({_origin(table)}) has no value in the training"
+            " part: remove it from data.channels, or correct the recordings"
         )
-    return described
+    if table.scored and np.isnan(parts.calibrate.values[:, column]).all():
+        raise DataError(
+            f"channel {table.name} ({_origin(table)}) has no value in the calibration part: its"
+            " threshold cannot be set; remove it from data.channels, or correct the recordings"
+        )
+    return known
+
+
+def _channel(table: ChannelTable, known: Float32, normal: Float32) -> Channel:
+    """Return a channel; ``known``: values to scale by, ``normal``: all of normal operation."""
+    center = float(np.median(known))
+    scale = _scale(known.astype(np.float64), center)
+    if abs(center) > MAGNITUDE_MAX or not MAGNITUDE_MIN <= scale <= MAGNITUDE_MAX:
+        raise DataError(
+            f"channel {table.name} ({_origin(table)}) has values that a bundle cannot store:"
+            f" their median is {center:.3g}, their spread {scale:.3g}; set low and high of the"
+            " channel, or use another unit"
+        )
+    return Channel(
+        name=table.name,
+        unit=table.unit,
+        low=table.low,
+        high=table.high,
+        center=center,
+        scale=scale,
+        scored=table.scored,
+        feature=table.feature,
+        # a command may stay the same for any time
+        stuck_samples=_stuck_samples(normal) if table.scored else None,
+    )
 
 
 def remarks(part: Samples, tables: Sequence[ChannelTable]) -> list[str]:

@@ -120,24 +120,11 @@ def train(
 
     """
     config = file.config
-    for passed in (True, False):
-        path = _path(output, config, passed)
-        destination.check_directory(output, tuple(each.name for each in (path, *_beside(path))))
-    if tflite_python is not None:
-        parity.check_python(tflite_python)
+    _check(output, config, tflite_python)
     prepared = _prepare(file, say)
     lineage = _lineage(file, prepared)
     built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
-    bundle, forecaster = built.bundle, None
-    if config.forecast is not None:
-        bundle, forecaster = forecasting.extend(
-            bundle,
-            config.forecast,
-            prepared.parts,
-            tflite_python,
-            say,
-            config.fit.progress_epochs,
-        )
+    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
     learnt: dict[str, Any] = {}
     if config.remaining is not None:
         bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
@@ -158,6 +145,27 @@ def train(
     lines = [*map(_agreement_line, measured.agreements), *gates.lines(found)]
     warnings = list(score_tail.warnings(sealed.manifest))
     return Outcome(path, report_file, verdict["passed"] or accept, lines, warnings, summary)
+
+
+def _check(output: Path, config: Config, tflite_python: Path | None) -> None:
+    """Refuse, before the long work, what would end it."""
+    for passed in (True, False):
+        path = _path(output, config, passed)
+        destination.check_directory(output, tuple(each.name for each in (path, *_beside(path))))
+    if tflite_python is not None:
+        parity.check_python(tflite_python)
+
+
+def _with_forecaster(
+    bundle: Bundle, parts: prepare.Parts, config: Config, tflite_python: Path | None, say: Say
+) -> tuple[Bundle, BuiltForecaster | None]:
+    """Return the bundle with a forecaster, if one is configured."""
+    settings = config.forecast
+    if settings is None:
+        return bundle, None
+    return forecasting.extend(
+        bundle, settings, parts, tflite_python, say, config.fit.progress_epochs
+    )
 
 
 class _Measured(NamedTuple):
@@ -390,26 +398,32 @@ def _learn(
         prepare.series(samples, how, config.sampling.period_s)
         for samples in prepare.training_and_validation(part, config)
     )
+    say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")
+    fitted = fit(architecture, learn, validate, config.fit, warm_up, _progress(config, say))
+    say("converting the network")
+    exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
+    return exported, fitted.epochs, {"fit": _fit_metrics(fitted.epochs)}
 
-    def progress(epoch: Epoch) -> None:
+
+def _progress(config: Config, say: Say) -> Callable[[Epoch], None]:
+    """Return what prints a line of progress after an epoch, if it is due."""
+
+    def tell(epoch: Epoch) -> None:
         every = config.fit.progress_epochs
         if every and epoch.number % every == 0:
             say(_line(epoch, config))
 
-    say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")
-    fitted = fit(architecture, learn, validate, config.fit, warm_up, progress)
-    say("converting the network")
-    exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
-    best = next(epoch for epoch in reversed(fitted.epochs) if epoch.best)
-    metrics = {
-        "fit": {
-            "epochs": len(fitted.epochs),
-            "best_epoch": best.number,
-            "loss": round(best.loss, 6),
-            "validation_loss": round(best.validation_loss, 6),
-        }
+    return tell
+
+
+def _fit_metrics(epochs: Sequence[Epoch]) -> dict[str, Any]:
+    best = next(epoch for epoch in reversed(epochs) if epoch.best)
+    return {
+        "epochs": len(epochs),
+        "best_epoch": best.number,
+        "loss": round(best.loss, 6),
+        "validation_loss": round(best.validation_loss, 6),
     }
-    return exported, fitted.epochs, metrics
 
 
 def _line(epoch: Epoch, config: Config) -> str:
