@@ -61,7 +61,7 @@ def test_a_fault_is_labelled_and_the_next_training_leaves_it_out(
     wait_until(lambda: running(tmp_path), "the agent")
     line.write(lines(rows[:SCORED]))
     with Reader(tmp_path / "data") as reader:
-        wait_until(lambda: (reader.alarm("pump", 1) or {}).get("closed"), "the alarm is over")
+        wait_until(lambda: bool((reader.alarm("pump", 1) or {}).get("closed")), "the end")
         alarm = reader.alarm("pump", 1)
     assert alarm is not None
     made = command(

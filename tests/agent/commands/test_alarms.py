@@ -32,7 +32,8 @@ from models.columns import Sought
 from models.messages import HELD, Samples
 from tests.conftest import ROOT
 from trainer.config import ColumnTable
-from trainer.datasets.csv_files import Label, read_labels, read_recording
+from trainer.datasets import Label
+from trainer.datasets.csv_files import read_labels, read_recording
 
 ONSET_S = 1_700_000_000.0
 ONSET = "2023-11-14T22:13:20.000Z"
