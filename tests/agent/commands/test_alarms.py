@@ -367,7 +367,7 @@ def test_the_readings_around_labels_are_a_recording_that_the_trainer_reads(
     values = np.arange(1800, dtype=np.float32).reshape(900, 2)
     quality = np.zeros((900, 2), np.uint8)
     quality[100, 1] = HELD
-    samples = Samples(ONSET_S - 100 + np.arange(900.0), values, quality)
+    samples = Samples(np.arange(900, dtype=np.float64) + ONSET_S - 100, values, quality)
     scores = np.ones(900, np.float32)
     for begin, end in ((0, 400), (400, 900)):
         part = samples.part(begin, end)
