@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.commands.options import config_option
-from models.console import say_lines
+from models.console import say_error, say_lines
+from models.options import Number
+
+if TYPE_CHECKING:
+    from agent.store.reader import Reader
 
 
 @click.group()
@@ -18,8 +24,20 @@ def labels() -> None:
 
 @labels.command()
 @click.option("--stream", required=True, help="Of this stream; a recording has one stream.")
+@click.option(
+    "--windows",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also write the stored readings around the labels to this file, as a recording.",
+)
+@click.option(
+    "--around-s",
+    type=Number(0, 86_400),
+    default=600.0,
+    show_default=True,
+    help="With --windows: so many seconds before and after each label, too.",
+)
 @config_option
-def export(stream: str, config_file: Path) -> int:
+def export(stream: str, windows: Path | None, around_s: float, config_file: Path) -> int:
     """Print a stream's labels as CSV, for data.labels of fieldwatch-trainer.
 
     Confirmed faults, maintenance and what is not explained yet are cut out of its recordings. False
@@ -30,6 +48,28 @@ def export(stream: str, config_file: Path) -> int:
     from agent.store.reader import Reader
 
     with Reader(store_directory(config_file)) as reader:
-        found = labelled.labels(reader, stream)
-    say_lines(labelled.as_csv(found, time.time()))
+        found, now_s = labelled.labels(reader, stream), time.time()
+        if windows is not None:
+            _write(reader, stream, found, windows, around_s, now_s)
+    say_lines(labelled.as_csv(found, now_s))
     return 0
+
+
+def _write(
+    reader: Reader,
+    stream: str,
+    found: Sequence[dict[str, Any]],
+    path: Path,
+    around_s: float,
+    now_s: float,
+) -> None:
+    from agent.commands.alarms.recorded import recorded
+    from models.files import replace
+
+    made = recorded(reader, stream, found, around_s, now_s)
+    replace(path, f"{made.text}\n".encode())
+    told = f"{path}: {made.samples} samples around {len(found)} labels"
+    if made.gone:
+        names = ", ".join(f"{one['stream']}#{one['number']}" for one in made.gone)
+        told += f"; no reading is stored any more of {names}"
+    say_error("fieldwatch-agent", told)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -220,6 +221,32 @@ class Reader:
         )
         return [Stored(*chunk) for chunk in chunks]
 
+    def samples_between(self, stream: str, begin_s: float, end_s: float) -> list[Stored]:
+        """Return the chunks of a stream with a sample between two times, Unix seconds, in order.
+
+        It looks at the first and last time of every chunk of the stream, so it takes long.
+        """
+        ends = self._query(
+            READINGS,
+            "SELECT number, substr(times, 1, 8), substr(times, -8) FROM samples WHERE stream = ?"
+            " ORDER BY number",
+            [stream],
+        )
+        numbers = [
+            number
+            for number, first, last in ends
+            if _seconds(first) <= end_s and _seconds(last) >= begin_s
+        ]
+        return [
+            Stored(*row)
+            for number in numbers
+            for row in self._query(
+                READINGS,
+                "SELECT times, readings, scores, quality FROM samples WHERE number = ?",
+                [number],
+            )
+        ]
+
     def history_streams(self) -> list[str]:
         """Return the names of the streams that have a history, in order."""
         from agent.store import timeline  # loads numpy, which few readers need
@@ -355,3 +382,8 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 
 def _marks(values: Sequence[object]) -> str:
     return ",".join("?" * len(values))
+
+
+def _seconds(time: bytes) -> float:
+    (seconds,) = struct.unpack("<d", time)
+    return float(seconds)

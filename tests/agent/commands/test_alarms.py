@@ -28,9 +28,12 @@ from agent.store.batch import Batch
 from agent.store.reader import Reader
 from agent.store.writer import Store
 from models.cells import columns
-from models.messages import Samples
+from models.columns import Sought
+from models.messages import HELD, Samples
 from tests.conftest import ROOT
-from trainer.datasets.csv_files import Label, read_labels
+from trainer.config import ColumnTable
+from trainer.datasets import Label
+from trainer.datasets.csv_files import read_labels, read_recording
 
 ONSET_S = 1_700_000_000.0
 ONSET = "2023-11-14T22:13:20.000Z"
@@ -351,6 +354,37 @@ def test_a_fault_without_an_alarm_is_listed_with_its_own_time(kept: Kept) -> Non
     exported = CliRunner().invoke(commands, words).output
     assert exported.splitlines()[0] == "start,end,kind,label,by,at,stream,number"
     assert ",bearing,confirmed,maria," in exported
+
+
+def test_the_readings_around_labels_are_a_recording_that_the_trainer_reads(
+    kept: Kept, tmp_path: Path
+) -> None:
+    one, gone = alarm(1), reported("pump")
+    kept.take(one, alarm(1, state="closed"))
+    kept.ask("labelled", one, labelled=Labelled("false"))
+    kept.ask("labelled", gone, labelled=Labelled("false", ONSET_S - 9e6, ONSET_S - 9e6))
+    kept.store.readings.history.describe({"pump": ("flow", "head")})
+    values = np.arange(1800, dtype=np.float32).reshape(900, 2)
+    quality = np.zeros((900, 2), np.uint8)
+    quality[100, 1] = HELD
+    samples = Samples(np.arange(900, dtype=np.float64) + ONSET_S - 100, values, quality)
+    scores = np.ones(900, np.float32)
+    for begin, end in ((0, 400), (400, 900)):
+        part = samples.part(begin, end)
+        kept.store.commit(Batch(samples=[("pump", part, scores[begin:end])]), "synced")
+    words = ["labels", "export", "--stream", "pump", "--config", str(kept.config)]
+    words += ["--windows", str(tmp_path / "w.csv"), "--around-s", "60"]
+    ended = CliRunner().invoke(commands, words)
+    assert "w.csv: 721 samples around 2 labels; no reading is stored any more of pump#0" in (
+        ended.output
+    )
+    sought = Sought(("time",), [("flow",), ("head",)])
+    ranges = [ColumnTable(name="flow"), ColumnTable(name="head")]
+    read = read_recording(tmp_path / "w.csv", sought, ranges).readings
+    assert read.times.tolist() == [ONSET_S - 60 + at for at in range(721)]  # 600 s and 2 * 60 s
+    expected = values[40:761].copy()
+    expected[60, 1] = np.nan
+    np.testing.assert_array_equal(read.values, expected)
 
 
 def test_what_is_not_explained_is_asked_again_until_it_has_another_label(kept: Kept) -> None:
