@@ -69,7 +69,7 @@ class HookTable(Table):
         description="A program is ended after this, and a request given up; both are tried again",
     )
     transitions: list[TransitionName] = Field(
-        default_factory=lambda: list[TransitionName](["announcing", "returning"]),
+        ["announcing", "returning"],
         min_length=1,
         description="Which changes: announcing (they call a person), returning (the condition is"
         " over), all, or names of changes, such as acknowledged",

@@ -100,7 +100,7 @@ def test_different_names_have_different_identifiers(one: list[str], other: list[
 
 
 def test_streams_with_similar_names_are_apart() -> None:
-    names = ["a.b", "a_b", "a_db", "a-b", "a__b", "a_.b"]
+    names = ["a.b", "a_b", "a_db", "a-b", "a__b", "a_.b", "a._b"]
     assert len({identifier(name) for name in names}) == len(names)
 
 
