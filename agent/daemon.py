@@ -50,6 +50,7 @@ from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
 from agent.mqtt.signer import signer_of
 from agent.onsite.hooks import Hooks
+from agent.onsite.panels import Panels
 from agent.operating import Labelling, Operating, Roles
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
@@ -112,6 +113,7 @@ class Daemon:
         self._reading: list[Input] = []
         self._relay = Relay(uplink)
         self._hooks = Hooks(store.origin, store.directory, store.records.alarm)
+        self._panels = Panels(store.origin)
         self._tell_on_site(config)
         self._notifier = notifier
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
@@ -171,6 +173,7 @@ class Daemon:
             self._control,
             self._points,
             self._hooks,
+            self._panels,
         )
 
     def stop(self) -> None:
@@ -217,6 +220,7 @@ class Daemon:
             self._reading.append(source)
         self._relay.start()
         self._hooks.start()
+        self._panels.start()
         self._commit()  # stores a first status, for commands before the first reading
         self._control.open()
         self._notifier.ready()
@@ -292,6 +296,10 @@ class Daemon:
         self._commit()
         if not self._commits.error:
             self._corrections.go_on()
+        self._panels.show(
+            lambda: self._streams.document(self._store.records.last_alarm_number),
+            self._points.not_normal,
+        )
         self._notifier.watchdog()
 
     def _commit(self, with_status: bool = True) -> str | None:
@@ -370,6 +378,7 @@ class Daemon:
     def _tell_on_site(self, config: AgentConfig) -> None:
         """Take over who is told on site; the next commit drops notices of removed hooks."""
         self._hooks.configure(config.on_site.hooks, config.language.default)
+        self._panels.configure(config.on_site.mqtt)
         self._store.records.notices.rows_max = self._hooks.rows_max
 
     def _rescue(self) -> None:
@@ -389,6 +398,7 @@ class Daemon:
         )
         self._commit(with_status=False)
         self._stop_inputs()
+        self._panels.stop()
         self._hooks.stop()
         self._relay.stop()
         self._commit(with_status=False)
@@ -413,6 +423,7 @@ class Daemon:
     def _finish(self) -> None:
         """Commit, end the uplink, and then commit what was acknowledged meanwhile."""
         self._commit()
+        self._panels.stop()
         self._hooks.stop()
         self._relay.stop()
         self._commit()

@@ -17,6 +17,7 @@ from agent.health.measured import LoopTimes, Machine, rejected, rss_mb, totals
 from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Input
 from agent.onsite.hooks import Hooks
+from agent.onsite.panels import Panels
 from agent.reloading import Reloads
 from agent.scoring.streams import Streams
 from agent.store.writer import Store
@@ -44,6 +45,7 @@ class Overview:
     control: Control
     points: Points
     hooks: Hooks
+    panels: Panels
     started_s: float = field(default_factory=time.monotonic)
 
     def document(self, running: bool) -> dict[str, Any]:
@@ -85,6 +87,7 @@ class Overview:
             "configuration": self.reloads.document(),
             "control": self.control.document(),
             "alarms": dict(self.points.states()),
+            "panel": self.panels.document(),
             "hooks": self.hooks.document(self.store.records.notices.totals),
         }
 

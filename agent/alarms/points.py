@@ -284,6 +284,10 @@ class Points:
         """Return how many points are in each state, other than the normal one."""
         return self._register.states()
 
+    def not_normal(self) -> list[tuple[Key, Standing]]:
+        """Return the points that are in any state other than the normal one."""
+        return [(key, one) for key, one in self._register.items() if one.state != "NORM"]
+
 
 def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Standing:
     """Return the standing after a person's request."""

@@ -1,4 +1,4 @@
-"""The part of ``check`` for what tells people on site: hooks."""
+"""The part of ``check`` for what tells people on site: hooks and the panel's broker."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from agent.commands.finding import UNAVAILABLE, Finding
 from agent.commands.secrecy import Service, closed_to, local, own_groups, readers, service_of
 from agent.config.load import AgentConfig
 from agent.config.onsite import HookTable
+from agent.mqtt.connection import LinkError
+from agent.mqtt.version import probe_broker
 from agent.onsite.hooks import receiver
 from models.errors import ConfigError
 
@@ -23,6 +25,15 @@ def on_site(config: AgentConfig) -> Iterator[Finding]:
     for hook in config.on_site.hooks:
         what = f"hook {hook.name}"
         yield from _web(hook, config, what) if hook.is_web else _program(hook, config, what)
+    if (panel := config.on_site.mqtt) is not None:
+        what = f"panel {panel.host}:{panel.port}"
+        client_id = f"fieldwatch-check-panel:{config.gateway.site}:{config.gateway.name}"
+        try:
+            probe_broker(panel, client_id)
+        except LinkError as error:
+            yield Finding(False, what, str(error), UNAVAILABLE)
+        else:
+            yield Finding(True, what, "accepts the connection")
 
 
 def _program(hook: HookTable, config: AgentConfig, what: str) -> Iterator[Finding]:

@@ -33,6 +33,8 @@ class Service(NamedTuple):
 def secrets(config: AgentConfig) -> Iterator[Finding]:
     """Warn of each secret of the configuration that is not protected."""
     brokers: dict[str, BrokerTable] = {"mqtt": config.mqtt} if config.mqtt else {}
+    if config.on_site.mqtt is not None:
+        brokers["on_site.mqtt"] = config.on_site.mqtt
     brokers |= {
         f"input {source.name}": source.broker
         for source in config.inputs

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 from urllib.parse import urlsplit
 
+from agent.config.broker import BrokerTable
 from agent.config.kinds import FilePath, TopicName
 from agent.config.streams import AlarmKind, repeated
 from agent.handling.states import Priority
@@ -67,7 +69,7 @@ class HookTable(Table):
         description="A program is ended after this, and a request given up; both are tried again",
     )
     transitions: list[TransitionName] = Field(
-        default_factory=lambda: list[TransitionName](["announcing", "returning"]),
+        ["announcing", "returning"],
         min_length=1,
         description="Which changes: announcing (they call a person), returning (the condition is"
         " over), all, or names of changes, such as acknowledged",
@@ -124,6 +126,34 @@ class HookTable(Table):
         return self
 
 
+class PanelTable(BrokerTable):
+    """A broker on site that gets the state of the alarms, for panels and stack lights."""
+
+    interval_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        allow_inf_nan=False,
+        description="The state is sent when it changes, and at least this often",
+    )
+    discovery: bool = Field(True, description="Describe the entities to Home Assistant")
+    discovery_prefix: TopicName = Field(
+        "homeassistant", description="Topic prefix of Home Assistant's discovery and status"
+    )
+    discovery_delay_s_max: float = Field(
+        10.0,
+        ge=0,
+        le=300,
+        allow_inf_nan=False,
+        description="After a start of Home Assistant, answer within this, at a random time",
+    )
+
+    @property
+    def expire_after_s(self) -> int:
+        """After this an entity without news is unavailable: two messages may be lost."""
+        return math.ceil(3 * self.interval_s)
+
+
 class OnSiteTable(Table):
     """What tells people on site of alarms; nothing by default."""
 
@@ -132,6 +162,8 @@ class OnSiteTable(Table):
         max_length=16,
         description="Programs and web servers that are told of changes of alarms",
     )
+
+    mqtt: PanelTable | None = Field(None, description="A broker on site for panels; absent: none")
 
     @model_validator(mode="after")
     def _unique(self) -> OnSiteTable:

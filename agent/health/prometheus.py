@@ -96,6 +96,10 @@ def _metrics(document: Document, up: bool) -> Iterator[Metric]:
     if document.get("control"):  # absent in old statuses
         yield from _control(document["control"])
     yield from _hooks(document.get("hooks", {}))  # absent in old statuses
+    if panel := document.get("panel"):  # likewise
+        yield Metric("panel_up", "gauge", "Whether the panel is online.", [Value(panel["online"])])
+        yield _count("panel_published_total", "Messages to the panel.", panel["published"])
+        yield _count("panel_failures_total", "Connections of the panel lost.", panel["failures"])
 
 
 def _agent(document: Document, up: bool) -> Iterator[Metric]:

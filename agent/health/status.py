@@ -42,6 +42,7 @@ def describe(document: Document, not_watching: str | None = None) -> Iterator[st
     yield from uplink_lines(document["uplink"])
     yield from _control(document.get("control"))  # absent in old statuses
     yield from _hooks(document.get("hooks", {}))  # likewise
+    yield from _panel(document.get("panel"))  # likewise
     yield from _configuration(document.get("configuration"))  # likewise
 
 
@@ -301,6 +302,16 @@ def _configuration(configuration: Document | None) -> Iterator[str]:
         yield f"config    NOT APPLIED: {problem}"
     if configuration["needs_restart"]:
         yield f"config    needs a restart: {'; '.join(configuration['needs_restart'])}"
+
+
+def _panel(panel: Document | None) -> Iterator[str]:
+    if panel is None:
+        return
+    state = "online" if panel["online"] else f"OFFLINE ({panel['last_error']})"
+    yield (
+        f"panel     {panel['broker']} {state}; {panel['published']} published,"
+        f" {panel['failures']} failures"
+    )
 
 
 def _hooks(hooks: Document) -> Iterator[str]:

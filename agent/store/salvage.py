@@ -244,11 +244,9 @@ def _is_transition(row: Row) -> bool:
 def _is_notice(row: Row) -> bool:
     _, hook, notice, at, clock, document = row
     texts = (hook, notice, clock)
-    return (
-        all(isinstance(one, str) for one in texts)
-        and isinstance(at, float)
-        and bool(_read(document))
-    )
+    if not all(isinstance(one, str) for one in texts) or not isinstance(at, float):
+        return False
+    return isinstance(_read(document).get("transition"), dict)
 
 
 def _is_wrapped(row: Row) -> bool:

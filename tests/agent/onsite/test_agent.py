@@ -13,8 +13,9 @@ import pytest
 from agent.commands.check import check
 from agent.health import prometheus
 from agent.health.status import describe
+from tests.agent.onsite.test_panel import BASE, Listener
 from tests.agent.test_daemon import CALM, StartAgent, configured, send, started, status
-from tests.conftest import wait_until
+from tests.conftest import RealBroker, wait_until
 from tests.fleet_rig import FAR, rows
 from tests.serial_line import Line
 
@@ -94,3 +95,28 @@ def test_check_says_whether_a_hook_can_work(line: Line, tmp_path: Path) -> None:
 
 def hook_of(directory: Path) -> str:
     return f'[[on_site.hooks]]\nname = "light"\ncommand = ["{directory}/tell"]\n'
+
+
+def test_a_panel_shows_the_alarm_of_an_agent_and_its_end(
+    start_agent: StartAgent, line: Line, tmp_path: Path, broker: RealBroker
+) -> None:
+    listener = Listener(broker.port)
+    more = f'[on_site.mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n'
+    config = configured(line, more)
+    config.write_text(
+        config.read_text().replace("flush_interval_s = 600", "flush_interval_s = 0.2")
+    )
+    agent = started(start_agent, config)
+    send(line, rows(CALM))
+    listener.until(f"{BASE}/worst", b"none")
+    send(line, rows(20, about=FAR), CALM)
+    wait_until(lambda: listener.last(f"{BASE}/worst") in (b"medium", b"high"), "the alarm")
+    shown = json.loads(listener.last(f"{BASE}/stream/pump") or b"")
+    assert shown["problem"] == "ON"
+    assert shown["score"] > 1
+    state = status(config)
+    assert any("panel     127.0.0.1" in text for text in describe(state))
+    assert "fieldwatch_panel_up 1" in prometheus.text(state)
+    agent.kill()
+    listener.until(f"{BASE}/status", b"offline")
+    listener.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -308,3 +310,13 @@ def test_without_hooks_nothing_is_made(tmp_path: Path) -> None:
     site.raised(1)
     assert site.hooks.document(site.store.records.notices.totals) == {}
     site.close()
+
+
+def test_an_agent_without_hooks_and_panel_loads_none_of_it() -> None:
+    code = (
+        "from agent import memory; memory.begin(); import sys, agent.daemon;"
+        "print([name for name in ('agent.onsite.worker', 'agent.onsite.panel',"
+        " 'agent.onsite.webhook', 'http.client') if name in sys.modules])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout == "[]\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from agent.config.onsite import HookTable
 from agent.onsite.outcome import Done, Failed, Outcome, Refused
 from agent.onsite.webhook import Webhook
+from tests.certificates import Authority
 from tests.web_receiver import Answer, Receiver
 
 CHANGE: dict[str, Any] = {}
@@ -171,3 +173,21 @@ def test_an_address_may_be_in_a_file_and_is_not_quoted(tmp_path: Path) -> None:
 def test_a_wrong_hook_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         HookTable(name="a", **wrong)
+
+
+def test_a_server_is_verified_by_the_ca_file(tmp_path: Path) -> None:
+    ours, foreign = Authority(tmp_path / "ours"), Authority(tmp_path / "foreign")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*ours.issue("server"))
+    receiver = Receiver(tls=context)
+    found = {}
+    for authority in (foreign, ours):
+        hook = HookTable(
+            name="ops", url=f"https://127.0.0.1:{receiver.port}/", tls_ca_file=authority.file
+        )
+        found[authority] = Webhook(hook).deliver("1", b"{}", CHANGE, threading.Event())
+    receiver.close()
+    assert found[ours] == Done()
+    assert isinstance(refused := found[foreign], Failed)
+    assert "certificate verify failed" in refused.reason
+    assert len(receiver.got) == 1
