@@ -657,6 +657,13 @@ class CouplingTable(Table):
         min_length=1,
         description="Penalties of the ridge regression, in mean squares; the origins choose one",
     )
+    margin: NotNegative = Field(
+        3.2,
+        description="It ships only if its gain over the closed form is above this, in standard"
+        " errors of the gain over the origins; more than a network needs, as it knows absolute"
+        " levels, which a later season can leave. 3.2 is the two-sided 95 % bound of Student's t"
+        " at four origins",
+    )
     plannable: list[str] = Field(
         default_factory=list,
         description="Channels whose future may be given in what-if forecasts, as set points;"
