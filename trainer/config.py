@@ -607,16 +607,26 @@ class IntervalsTable(Table):
         lt=1,
         description="Rate of a channel's adaptation on the gateway; 0: nothing adapts",
     )
-    delay_share: Positive = Field(0.5, description="Upper limit of a channel's rate times the lead")
+    delay_share: Positive = Field(
+        0.25, description="Upper limit of a channel's rate times the lead"
+    )
     pooled_rate: float = Field(
         0.02, ge=0, lt=1, description="Rate of the adaptation that all channels share; 0: none"
     )
     pooled_delay_share: Positive = Field(
-        2.0, description="Upper limit of the shared rate times the lead"
+        0.5, description="Upper limit of the shared rate times the lead"
     )
     integral_rate: float = Field(
         0.02, ge=0, lt=1, description="Rate of the correction by the observed coverage; 0: none"
     )
+    lead_rate: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Rate of the correction of each lead by its own observed coverage, with which"
+        " a lead also starts from what shorter leads have learnt; 0: none",
+    )
+    lead_delay_share: Positive = Field(0.5, description="Upper limit of that rate times the lead")
     sharpness: NotNegative = Field(
         1.0,
         description="How strongly the experts that fit a channel better are preferred; 0: none is",
