@@ -129,8 +129,8 @@ class Aggregated:
 
     def _follow(self, learnt: Learnt) -> None:
         """Give leads without any actual value what the longest lead with one has learnt."""
-        heard = learnt.losses.any(axis=(0, 1, 2))
-        last = int(np.flatnonzero(heard)[-1]) if heard.any() else len(heard)
+        heard = np.flatnonzero(learnt.losses.sum(axis=(0, 1, 2)))
+        last = int(heard[-1]) if len(heard) else learnt.losses.shape[3]
         for part in (learnt.pooled, learnt.integral):
             part[:, last + 1 :] = part[:, last : last + 1]
 

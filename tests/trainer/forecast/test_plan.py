@@ -33,7 +33,8 @@ SETTINGS = {
 
 
 def steps(values: Float32) -> Float32:
-    return values.reshape(-1, STEP, values.shape[1]).mean(axis=1)
+    means: Float32 = values.reshape(-1, STEP, values.shape[1]).mean(axis=1)
+    return means
 
 
 def recording(asked: Float64, seed: int) -> Float32:
@@ -46,7 +47,7 @@ def recording(asked: Float64, seed: int) -> Float32:
 def _at(time_s: Float64, count: int) -> Int64:
     # the pump draws whole blocks, which may end after the last step
     numbers = np.floor((time_s + PERIOD_S / 2) / (STEP * PERIOD_S))
-    return np.minimum(numbers.astype(int), count - 1)
+    return np.asarray(np.minimum(numbers, count - 1), np.int64)
 
 
 def wandering(count: int, seed: int) -> Float64:
