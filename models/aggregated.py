@@ -9,9 +9,12 @@ A quantile's distance from the median is its exported width times ``exp(θ)``. `
   their recent pinball losses (aggregated adaptive conformal inference, Zaffran et al., "Adaptive
   Conformal Predictions for Time Series", ICML 2022). If only one channel changes, it moves to a
   faster expert; the others stay with the pooled tracker.
-- **integral**, one per quantile: sums the coverage errors of the intervals *as they were shown*,
-  over all leads and channels (the I part of the same method). Trackers see an error only when its
-  lead is over, so without this part their long-run coverage would be slightly too low.
+- **integral**, per quantile: sums the coverage errors of the intervals *as they were shown*, over
+  all leads and channels (the I part of the same method). Trackers see an error only when its lead
+  is over, so without this part their long-run coverage would be slightly too low. With a
+  ``lead_rate`` each lead also has a sum of its own, as a correction for all leads narrows some and
+  widens others too little. A lead that has no actual value yet then follows the longest lead that
+  has one: what widens a week ahead seldom leaves a month ahead as it was.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class Learnt:
 
     pooled: Float64  # (Q, G) logarithm of a factor, like the next two
     own: Float64  # (K, Q, C, G)
-    integral: Float64  # (Q,)
+    integral: Float64  # (Q,), or (Q, G) with a ``lead_rate``
     losses: Float64  # (K, Q, C, G) fading sums of pinball losses, in widths of the 80 % interval
 
 
@@ -52,6 +55,7 @@ class Aggregated:
         delays = np.maximum(leads / part.stride_steps, 1)  # in forecasts
         self._pooled_rates = np.minimum(settings.pooled_rate, settings.pooled_delay_share / delays)
         self._own_rates = np.minimum.outer(self._rates, settings.delay_share / delays)  # (K, G)
+        self._lead_rates = np.minimum(settings.lead_rate, settings.lead_delay_share / delays)
         self._widths = np.array(settings.widths)  # (Q, C, G)
         self._unit = np.maximum(self._widths[-2] - self._widths[1], np.finfo(np.float32).tiny)
 
@@ -62,16 +66,21 @@ class Aggregated:
         return Learnt(
             pooled=np.zeros((quantiles, leads)),
             own=np.zeros(experts),
-            integral=np.zeros(quantiles),
+            integral=np.zeros((quantiles, leads) if self._by_lead else quantiles),
             losses=np.zeros(experts),
         )
+
+    @property
+    def _by_lead(self) -> bool:
+        return self._settings.lead_rate > 0
 
     def added(self, learnt: Learnt) -> Float32:
         """Return the addition to the exported offsets, (Q, C, G), in scales of the context."""
         least = learnt.losses - learnt.losses.min(axis=0)
         weights = np.exp(-self._settings.sharpness * least)
         own = (weights * learnt.own).sum(axis=0) / weights.sum(axis=0)
-        theta = learnt.pooled[:, None] + own + learnt.integral[:, None, None]
+        integral = learnt.integral.reshape(len(own), 1, -1)
+        theta = learnt.pooled[:, None] + own + integral
         theta = np.clip(theta, -LOG_MAX, LOG_MAX)
         return np.asarray(self._widths * np.expm1(theta), np.float32)
 
@@ -106,9 +115,24 @@ class Aggregated:
         learnt.own[:, :, row, column] = np.clip(own, -LOG_MAX, LOG_MAX)
         mean = self._pooled_rates[leads] * self._gradient(error, pooled).mean(axis=1)
         learnt.pooled[:, leads] = np.clip(learnt.pooled[:, leads] + mean, -LOG_MAX, LOG_MAX)
-        missed = self._gradient(error, (quantiles - median) / units).mean(axis=1).sum(axis=1)
-        learnt.integral += self._settings.integral_rate / self._widths.shape[2] * missed
+        missed = self._gradient(error, (quantiles - median) / units).mean(axis=1)  # (Q, g)
+        self._sum_up(learnt, leads, missed)
+
+    def _sum_up(self, learnt: Learnt, leads: list[int], missed: Float64) -> None:
+        """Add coverage errors (Q, g) at ``leads`` to the integral."""
+        together = self._settings.integral_rate / self._widths.shape[2] * missed.sum(axis=1)
+        learnt.integral += together[:, None] if self._by_lead else together
+        if self._by_lead:
+            learnt.integral[:, leads] += self._lead_rates[leads] * missed
+            self._follow(learnt)
         np.clip(learnt.integral, -LOG_MAX, LOG_MAX, out=learnt.integral)
+
+    def _follow(self, learnt: Learnt) -> None:
+        """Give leads without any actual value what the longest lead with one has learnt."""
+        heard = np.flatnonzero(learnt.losses.sum(axis=(0, 1, 2)))
+        last = int(heard[-1]) if len(heard) else learnt.losses.shape[3]
+        for part in (learnt.pooled, learnt.integral):
+            part[:, last + 1 :] = part[:, last : last + 1]
 
     def _gradient(self, error: Float64, distances: Float64) -> Float64:
         """Return the amount by which each distance (…, Q, c, g) should grow, for errors (c, g)."""

@@ -425,6 +425,16 @@ class Aggregation(_Part):
     integral_rate: float = Field(ge=0, lt=1, description="Of the correction by the coverage so far")
     sharpness: NotNegative = Field(description="How strongly a better expert is preferred")
     memory: float = Field(ge=0, lt=1, description="What remains of an expert's loss at the next")
+    lead_rate: float = Field(
+        0.0, ge=0, lt=1, description="Of the correction of each lead by its coverage; 0: none"
+    )
+    lead_delay_share: Positive = Field(
+        0.5, description="Largest such rate times a lead's forecasts"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), lead_rate=0.0, lead_delay_share=0.5)
 
 
 class Intervals(_Part):

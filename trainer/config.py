@@ -618,16 +618,26 @@ class IntervalsTable(Table):
         lt=1,
         description="Rate of a channel's adaptation on the gateway; 0: nothing adapts",
     )
-    delay_share: Positive = Field(0.5, description="Upper limit of a channel's rate times the lead")
+    delay_share: Positive = Field(
+        0.25, description="Upper limit of a channel's rate times the lead"
+    )
     pooled_rate: float = Field(
         0.02, ge=0, lt=1, description="Rate of the adaptation that all channels share; 0: none"
     )
     pooled_delay_share: Positive = Field(
-        2.0, description="Upper limit of the shared rate times the lead"
+        0.5, description="Upper limit of the shared rate times the lead"
     )
     integral_rate: float = Field(
         0.02, ge=0, lt=1, description="Rate of the correction by the observed coverage; 0: none"
     )
+    lead_rate: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="Rate of the correction of each lead by its own observed coverage, with which"
+        " a lead also starts from what shorter leads have learnt; 0: none",
+    )
+    lead_delay_share: Positive = Field(0.5, description="Upper limit of that rate times the lead")
     sharpness: NotNegative = Field(
         1.0,
         description="How strongly the experts that fit a channel better are preferred; 0: none is",
@@ -667,6 +677,13 @@ class CouplingTable(Table):
         [0.001, 0.01, 0.1, 1.0],
         min_length=1,
         description="Penalties of the ridge regression, in mean squares; the origins choose one",
+    )
+    margin: NotNegative = Field(
+        3.2,
+        description="It ships only if its gain over the closed form is above this, in standard"
+        " errors of the gain over the origins; more than a network needs, as it knows absolute"
+        " levels, which a later season can leave. 3.2 is the two-sided 95 % bound of Student's t"
+        " at four origins",
     )
     plannable: list[str] = Field(
         default_factory=list,

@@ -12,7 +12,7 @@ follows speed and the distance from the best efficiency point.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -107,12 +107,21 @@ class Fault:
 
 
 class Pump:
-    """One pump; ``run`` continues where the last call ended; the same for any chunking."""
+    """One pump; ``run`` continues where the last call ended; the same for any chunking.
 
-    def __init__(self, seed: int, faults: Sequence[Fault] = ()) -> None:
+    ``plan`` gives the relative speed that the drive is asked for at times in seconds since the
+    start, (n,) each; None: a random schedule.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        faults: Sequence[Fault] = (),
+        plan: Callable[[Float64], Float64] | None = None,
+    ) -> None:
         self._random = np.random.default_rng(seed)
         self._phase = self._random.uniform(0, 2 * np.pi)  # time of day at the start
-        self._faults = tuple(faults)
+        self._faults, self._plan = tuple(faults), plan
         self._samples = 0  # of the blocks drawn so far
         self._ready = np.empty((0, len(CHANNELS)), np.float32)
         self._mode, self._mode_left_s = _START_MODE, 300.0
@@ -145,7 +154,8 @@ class Pump:
 
     def _physics(self, time_s: Float64) -> Float64:
         """Return the sensors' values without noise, (n, 8)."""
-        speed = self._lag("speed", self._schedule(), _RAMP_S)
+        asked = self._schedule() if self._plan is None else self._plan(time_s)
+        speed = self._lag("speed", asked, _RAMP_S)
         load = 1.0 + self._wander("wander", 0.02)
         wear = self._strength("bearing_wear", time_s, 120.0)
         cavitation = self._strength("cavitation", time_s, 3.0)

@@ -24,8 +24,11 @@ LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 LEADS = (1, 3, 6, 12)
 
 
-def aggregation() -> Aggregation:
-    """The settings of a trained bundle, with the widths of the network of the tests."""
+def aggregation(lead_rate: float) -> Aggregation:
+    """The settings of a trained bundle, with the widths of the network of the tests.
+
+    Bundles of earlier versions have no ``lead_rate``, which is 0.
+    """
     z = [NormalDist().inv_cdf(level) for level in LEVELS]
     widths = [[[0.1 * lead**0.5 * one for lead in LEADS]] * CHANNELS for one in z]
     return Aggregation(
@@ -37,13 +40,14 @@ def aggregation() -> Aggregation:
         integral_rate=0.02,
         sharpness=1.0,
         memory=0.995,
+        lead_rate=lead_rate,
     )
 
 
-def learning(bundle: Bundle, rate: float = 0.01) -> Bundle:
+def learning(bundle: Bundle, rate: float = 0.01, lead_rate: float = 0.0) -> Bundle:
     part = bundle.manifest.forecaster
     assert part is not None
-    update = {"rate": rate, "aggregated": aggregation()}
+    update = {"rate": rate, "aggregated": aggregation(lead_rate)}
     part = part.model_copy(update={"intervals": part.intervals.model_copy(update=update)})
     manifest = bundle.manifest.model_copy(update={"forecaster": part})
     return sealed(manifest, dict(bundle.parts))
@@ -71,8 +75,12 @@ def covered(forecaster: Forecaster, state: ForecastState, channels: slice) -> di
 
 
 @pytest.mark.parametrize("changed", [slice(None), slice(0, 1)], ids=["all", "one"])
-def test_intervals_cover_after_a_change(forecasting_bundle: Bundles, changed: slice) -> None:
-    forecaster = forecaster_of(learning(forecasting_bundle(stride_steps=1)))
+@pytest.mark.parametrize("lead_rate", [0.0, 0.01])
+def test_intervals_cover_after_a_change(
+    forecasting_bundle: Bundles, changed: slice, lead_rate: float
+) -> None:
+    bundle = learning(forecasting_bundle(stride_steps=1), lead_rate=lead_rate)
+    forecaster = forecaster_of(bundle)
     state = forecaster.start()
     forecaster.step(state, walk(STEP * 600, 1))
     after = noisy(walk(STEP * 3500, 2), changed, 3.0)
@@ -90,9 +98,11 @@ def test_without_a_rate_nothing_is_learnt(forecasting_bundle: Bundles) -> None:
     np.testing.assert_array_equal(state.offsets, forecaster.intervals.start())
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_cuts_and_restarts_change_nothing(forecasting_bundle: Bundles, seed: int) -> None:
-    pipeline = Pipeline(learning(forecasting_bundle()))
+@pytest.mark.parametrize(("seed", "lead_rate"), [(0, 0.0), (1, 0.01), (2, 0.01)])
+def test_cuts_and_restarts_change_nothing(
+    forecasting_bundle: Bundles, seed: int, lead_rate: float
+) -> None:
+    pipeline = Pipeline(learning(forecasting_bundle(), lead_rate=lead_rate))
     samples = broken(walk(1500, seed), seed)
     whole = pipeline.start()
     expected = pipeline.step(whole, samples).forecasts
@@ -111,6 +121,39 @@ def test_cuts_and_restarts_change_nothing(forecasting_bundle: Bundles, seed: int
     np.testing.assert_array_equal(ours.own, theirs.own)
     np.testing.assert_array_equal(ours.losses, theirs.losses)
     np.testing.assert_array_equal(ours.integral, theirs.integral)
+
+
+def test_a_lead_without_any_value_follows_a_shorter_one(forecasting_bundle: Bundles) -> None:
+    forecaster = forecaster_of(learning(forecasting_bundle(), lead_rate=0.01))
+    learns = forecaster.intervals.aggregated
+    assert learns is not None
+    learnt = learns.start()
+    high, scale = np.full(CHANNELS, 50.0, np.float32), np.ones((2, CHANNELS), np.float32)
+    shown = np.tile(np.linspace(-1, 1, 7, dtype=np.float32), (2, CHANNELS, 1))
+    for _ in range(40):
+        learns.learn(learnt, [0, 1], high, shown, scale)
+    for part in (learnt.pooled, learnt.integral):
+        assert part[-1, 1] > 0.1
+        np.testing.assert_array_equal(part[:, 2:], part[:, 1:2].repeat(2, axis=1))
+    before = learnt.integral[-1, 3]
+    low = -high  # at the longest lead the value falls below all quantiles
+    learns.learn(learnt, [3], low, shown[:1], scale[:1])
+    assert learnt.integral[-1, 3] < before
+    assert learnt.integral[-1, 1] != learnt.integral[-1, 3]
+
+
+def test_without_a_lead_rate_leads_do_not_follow(forecasting_bundle: Bundles) -> None:
+    """As in bundles of earlier versions."""
+    forecaster = forecaster_of(learning(forecasting_bundle()))
+    learns = forecaster.intervals.aggregated
+    assert learns is not None
+    learnt = learns.start()
+    shown = np.tile(np.linspace(-1, 1, 7, dtype=np.float32), (1, CHANNELS, 1))
+    high, scale = np.full(CHANNELS, 50.0, np.float32), np.ones((1, CHANNELS), np.float32)
+    learns.learn(learnt, [0], high, shown, scale)
+    assert learnt.integral.shape == (7,)
+    assert learnt.pooled[-1, 0] > 0
+    assert not learnt.pooled[:, 1:].any()
 
 
 def test_missing_values_teach_nothing(forecasting_bundle: Bundles) -> None:

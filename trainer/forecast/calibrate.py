@@ -99,6 +99,8 @@ def _aggregation(widths: Float64, settings: IntervalsTable) -> Aggregation | Non
         integral_rate=settings.integral_rate,
         sharpness=settings.sharpness,
         memory=settings.memory,
+        lead_rate=settings.lead_rate,
+        lead_delay_share=settings.lead_delay_share,
     )
 
 

@@ -2,7 +2,7 @@
 
 The errors of the chosen closed form are regressed on all channels' recent means
 (``models.coupling``), with a ridge penalty. At each rolling origin the regression is fitted before,
-and judged after. It ships if its gain passes the same test as a network's.
+and judged after. It ships if its gain passes the test of a network's, with a larger margin.
 """
 
 from __future__ import annotations
@@ -111,8 +111,17 @@ def judge(
             found.append(origins.products([plain, left], origin))
             added[penalty].append(adds)
     best = min(products, key=lambda one: float(np.mean([each[1, 1] for each in products[one]])))
-    trial = judge_network(np.stack(products[best]), settings.choice)
-    return Judgement(trial, best, added[best])
+    return Judgement(worth(np.stack(products[best]), settings), best, added[best])
+
+
+def worth(products: Float64, settings: ForecastTable) -> Trial:
+    """Return whether a coupling is worth its place; see ``stack.judge_network``.
+
+    A few origins can agree by chance, the more so as they also choose the penalty. So the gain has
+    a margin of its own.
+    """
+    margin = settings.coupling.margin
+    return judge_network(products, settings.choice.model_copy(update={"margin": margin}))
 
 
 def trimmed(closed: Float32, settings: ForecastTable) -> Float32:
