@@ -78,6 +78,7 @@ _alarm = click.argument("alarm", metavar="STREAM#NUMBER.REVISION", callback=_ref
 @click.pass_context
 def command(
     context: click.Context,
+    /,
     site: str,
     gateway: str,
     key: Path,

@@ -121,7 +121,8 @@ def test_ops_handles_an_alarm_and_reads_samples_with_the_command_line(
     key = str(tmp_path / "operate-anna.key")
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
-        to = ["--site", "plant", "--gateway", "gw-1", "--host", "127.0.0.1"]
+        to = ["--site", "plant", "--gateway", "gw-1", "--key", key]
+        to += ["--host", "127.0.0.1", "--port", str(broker.port)]
         return subprocess.run(
             [
                 sys.executable,
