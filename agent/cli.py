@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from agent.commands.alarms.commands import alarms
+from agent.commands.command import command
 from agent.commands.labels import labels
 from agent.commands.options import config_option, interpreter_option, json_option
 from agent.commands.probe.commands import probe
@@ -241,6 +242,7 @@ def replay(
 
 
 commands.add_command(alarms)
+commands.add_command(command)
 commands.add_command(labels)
 
 

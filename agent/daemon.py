@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agent.alarms.handled import check_suppressions, handling_of
 from agent.alarms.lifecycle import closed_as_removed
@@ -27,6 +27,7 @@ from agent.clock import Clock
 from agent.commits import CLOCK, HANDLING, Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
+from agent.config.commands import CommandsTable
 from agent.config.load import AgentConfig, AlarmsTable, StoreTable
 from agent.control.control import Control
 from agent.control.dispatch import Verb
@@ -55,6 +56,7 @@ from agent.operating import Labelling, Operating, Roles
 from agent.overview import Overview, brief
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
+from agent.remote.execution import Execution
 from agent.scoring.fleet import Fleet
 from agent.scoring.origin import BASELINE, Unwatched
 from agent.scoring.streams import Streams
@@ -69,6 +71,9 @@ from agent.uplink.sender import Uplink
 from models.errors import Defect, StoreError
 from models.manifest import manifest_of
 from models.times import iso_time
+
+if TYPE_CHECKING:
+    from agent.remote.listener import Listener
 
 _LOG = logging.getLogger(__name__)
 S = TypeVar("S", bound=Store)
@@ -124,6 +129,8 @@ class Daemon:
             _roles(config),
             _labelling(config.alarms),
         )
+        first = batch or Batch()
+        self._execution = Execution(_commands(config), self._operating, clock, first)
         self._control = Control(
             inbox or Inbox(),
             door,
@@ -132,9 +139,11 @@ class Daemon:
                 "flush": Verb(self._flush),
                 "state": Verb(self._state, changes=False),
             }
-            | self._operating.verbs(),
+            | self._operating.verbs()
+            | self._execution.verbs(),
             chunks.wake,
         )
+        self._listener: Listener | None = None
         self._chunks = chunks
         self._clock = clock
         self._commits = Commits(
@@ -144,7 +153,7 @@ class Daemon:
             self._relay,
             notifier,
             clock,
-            batch or Batch(),
+            first,
             config.store.state_interval_s,
             self._points,
             self._hooks,
@@ -174,6 +183,7 @@ class Daemon:
             self._points,
             self._hooks,
             self._panels,
+            self._commanded,
         )
 
     def stop(self) -> None:
@@ -221,8 +231,10 @@ class Daemon:
         self._relay.start()
         self._hooks.start()
         self._panels.start()
+        self._execution.restore(*self._store.records.orders())
         self._commit()  # stores a first status, for commands before the first reading
         self._control.open()
+        self._listen(self._config)
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
 
@@ -374,6 +386,34 @@ class Daemon:
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
+            self._listen(config)
+
+    def _listen(self, config: AgentConfig) -> None:
+        """Accept the commands of central ops from now on, or none, as configured."""
+        before, self._listener = self._listener, None
+        if before is not None:
+            before.ask_to_stop()
+        self._execution.settings = _commands(config)
+        if config.mqtt is None or not config.mqtt.commands.enabled:
+            return
+        from agent.remote.listener import Listener, Place
+
+        assert config.keys.directory is not None  # the configuration sees to that
+        gateway, directory = config.gateway, config.store.directory
+        place = Place(gateway.site, gateway.name, directory, config.keys.directory)
+        signer = signer_of(config)
+        self._listener = Listener(config.mqtt, place, signer, self._control.ask, before)
+        self._listener.start()
+
+    def _stop_listening(self) -> None:
+        if self._listener is not None:
+            self._listener.stop()
+
+    def _commanded(self) -> dict[str, Any]:
+        """Return the state of the commands of central ops, for ``status``; empty if off."""
+        if self._listener is None:
+            return {}
+        return {"commands": self._listener.document() | self._execution.document()}
 
     def _tell_on_site(self, config: AgentConfig) -> None:
         """Take over who is told on site; the next commit drops notices of removed hooks."""
@@ -399,6 +439,7 @@ class Daemon:
         self._commit(with_status=False)
         self._stop_inputs()
         self._panels.stop()
+        self._stop_listening()
         self._hooks.stop()
         self._relay.stop()
         self._commit(with_status=False)
@@ -424,6 +465,7 @@ class Daemon:
         """Commit, end the uplink, and then commit what was acknowledged meanwhile."""
         self._commit()
         self._panels.stop()
+        self._stop_listening()
         self._hooks.stop()
         self._relay.stop()
         self._commit()
@@ -551,6 +593,10 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
 def _quarantine(config: AgentConfig) -> Quarantine:
     headed = [source.name for source in config.inputs if source.lines.header]
     return Quarantine(config.store.directory, headed)
+
+
+def _commands(config: AgentConfig) -> CommandsTable:
+    return CommandsTable() if config.mqtt is None else config.mqtt.commands
 
 
 def _roles(config: AgentConfig) -> Roles:

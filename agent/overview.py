@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,7 @@ class Overview:
     points: Points
     hooks: Hooks
     panels: Panels
+    commanded: Callable[[], Mapping[str, Any]]
     started_s: float = field(default_factory=time.monotonic)
 
     def document(self, running: bool) -> dict[str, Any]:
@@ -85,7 +86,7 @@ class Overview:
             "uplink": uplink,
             "set_aside": self.quarantine.document(),
             "configuration": self.reloads.document(),
-            "control": self.control.document(),
+            "control": self.control.document() | self.commanded(),
             "alarms": dict(self.points.states()),
             "panel": self.panels.document(),
             "hooks": self.hooks.document(self.store.records.notices.totals),

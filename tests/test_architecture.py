@@ -66,6 +66,17 @@ ROOMS: dict[str, set[str]] = {
     "onsite": {"backoff", "clock", "config", "handling", "mqtt", "store", "wording"},
     "corrections": {"clock", "store"},
     "operating": {"alarms", "control", "handling"},  # what people ask of alarms
+    # commands of central ops: neither scoring nor the uplink
+    "remote": {
+        "backoff",
+        "clock",
+        "config",
+        "control",
+        "dialects",
+        "mqtt",
+        "operating",
+        "store",
+    },
     "overview": {  # asks all parts of the loop
         "alarms",
         "clock",
@@ -118,6 +129,7 @@ ROOMS: dict[str, set[str]] = {
         "onsite",
         "operating",
         "parsing",
+        "remote",
         "scoring",
         "store",
         "wording",
@@ -156,6 +168,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/cli.py",
         "agent/commands/alarms/commands.py",
         "agent/commands/labels.py",
+        "agent/commands/command.py",
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
         "models/options.py",
@@ -275,6 +288,7 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
         ("agent/mqtt/connection.py.py", "import paho"),
         ("agent/control/door.py", "import agent.store.writer"),
         ("agent/control/inbox.py", "from agent.uplink import sender"),
+        ("agent/remote/proof.py", "from agent.uplink import trust"),
         ("agent/health/status.py", "import selectors"),
         ("agent/onsite/hooks.py", "import http.client"),
         ("agent/onsite/worker.py", "import agent.scoring.stream"),

@@ -142,6 +142,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
         return [Finding(False, "configuration", str(error), error.exit_code)]
     findings = [Finding(True, "configuration", str(config_file)), *other_user(config)]
     findings += _keys(config)
+    findings += _commands(config)
     findings += _signing(config)
     findings += _texts(config)
     detectors: dict[str, Detector] = {}
@@ -357,6 +358,25 @@ def _keys(config: AgentConfig) -> Iterator[Finding]:
             " would ever be deleted",
             ConfigError.exit_code,
         )
+
+
+def _commands(config: AgentConfig) -> Iterator[Finding]:
+    """Say whether commands of central ops are on, and which keys may operate."""
+    if config.mqtt is None or not config.mqtt.commands.enabled:
+        yield Finding(True, "commands", "off: central ops cannot handle alarms of this gateway")
+        return
+    assert config.keys.directory is not None  # the configuration sees to that
+    try:
+        operating = read_keyring(config.keys.directory).of("operate")
+        ed25519()
+    except ConfigError as error:
+        yield Finding(False, "commands", str(error), error.exit_code)
+        return
+    if operating:
+        yield Finding(True, "commands", f"on: accepted if signed by {names(operating)}")
+    else:
+        nobody = f"on, but {config.keys.directory} has no unrevoked key of the role operate"
+        yield Finding(True, "commands", nobody, mark="warn")
 
 
 def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:

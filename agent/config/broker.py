@@ -6,6 +6,7 @@ import sys
 from importlib.util import find_spec
 from typing import Literal
 
+from agent.config.commands import CommandsTable
 from agent.config.kinds import Count, FilePath
 from models.manifest import Positive
 from models.settings import Table
@@ -113,6 +114,10 @@ class MqttTable(BrokerTable):
     )
     compression: Compression = Field(
         "none", description="Compression of each of these messages; zstd needs the extra zstd"
+    )
+
+    commands: CommandsTable = Field(
+        CommandsTable(), description="Commands that central ops sends to this gateway"
     )
 
     @property

@@ -405,6 +405,11 @@ class AgentConfig(Table):
         asked = self.bundles.require_signature and self.bundles.model_fields_set
         if asked and self.keys.directory is None:
             raise ValueError("bundles.require_signature needs keys.directory")
+        if self.mqtt is not None and self.mqtt.commands.enabled and self.keys.directory is None:
+            raise ValueError(
+                "mqtt.commands.enabled needs the public keys of those who may operate in"
+                " keys.directory"
+            )
         if self.mqtt is not None and self.mqtt.needs_key and self.keys.directory is None:
             raise ValueError(
                 'mqtt.acknowledgement = "central" needs the collector\'s public key in'

@@ -28,9 +28,10 @@ class Control:
     def open(self) -> None:
         """Let clients connect."""
         if self._door is not None:
-            self._door.open(self._ask)
+            self._door.open(self.ask)
 
-    def _ask(self, command: Command) -> None:
+    def ask(self, command: Command) -> None:
+        """Have a command carried out soon; any thread may call it."""
         self._inbox.put(command)
         self._wake()
 

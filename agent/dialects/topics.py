@@ -18,6 +18,16 @@ def central_status_topic(site: str) -> str:
     return f"{ROOT}/{site}/{CENTRAL}/status"
 
 
+def command_topic(site: str, gateway: str) -> str:
+    """Return the topic where central ops sends commands to a gateway."""
+    return f"{ROOT}/{site}/{gateway}/command"
+
+
+def answer_topic(site: str, gateway: str) -> str:
+    """Return the topic where a gateway answers commands."""
+    return f"{ROOT}/{site}/{gateway}/answer"
+
+
 def acknowledged_topic(site: str, gateway: str) -> str:
     """Return the topic where the collector says, retained, what it has of a gateway."""
     return f"{ROOT}/{site}/{gateway}/acknowledged"

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent.handling.states import Standing
     from agent.handling.transition import Transition
     from agent.store.notices import Notice
+    from agent.store.orders import Known
     from agent.store.record import Outgoing
     from models.messages import Float32, Samples
 
@@ -39,6 +40,7 @@ class Batch:
     standings: dict[tuple[str, str], Standing] = field(default_factory=dict)  # by stream and point
     notices: list[Notice] = field(default_factory=list)  # for hooks on site
     settled: list[int] = field(default_factory=list)  # rows of notices to delete
+    orders: dict[str, Known] = field(default_factory=dict)  # commands of central ops, by id
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
     # streams whose stored state belongs to another detector: deleted before ``state`` is written

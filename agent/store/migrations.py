@@ -282,6 +282,16 @@ def _m006_readings(database: Database) -> None:
     )
 
 
+def _m005_records(database: Database) -> None:
+    """Add the commands of central ops that have an answer; see ``agent.store.orders``."""
+    _execute(
+        database,
+        """CREATE TABLE orders (
+            id TEXT PRIMARY KEY, expires REAL NOT NULL, digest TEXT NOT NULL, answer TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+    )
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -289,7 +299,7 @@ def _execute(database: Database, *statements: str) -> None:
 
 # in order; PRAGMA user_version counts those applied to a file; none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
-    RECORDS: [_m001_records, _m002_records, _m003_records, _m004_records],
+    RECORDS: [_m001_records, _m002_records, _m003_records, _m004_records, _m005_records],
     READINGS: [
         _m001_readings,
         _m002_readings,

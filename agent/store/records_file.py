@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.store import orders
 from agent.store.alarm_table import AlarmTable
 from agent.store.batch import COUNTER, Batch
 from agent.store.correction import Correction, correct_alarms, correct_messages
@@ -13,6 +14,7 @@ from agent.store.file import StoreFile
 from agent.store.logbook import Key, Logbook, standings
 from agent.store.meta import raise_numbers
 from agent.store.notices import NoticeTable
+from agent.store.orders import FORGOTTEN, Known
 from agent.store.outbox import Outbox
 from agent.store.record import Origin
 from agent.store.retention import Retention, drop_alarms
@@ -105,6 +107,8 @@ class RecordsFile:
             raise_numbers(
                 self._records, [(COUNTER + name, number) for name, number in batch.counters.items()]
             )
+            if batch.orders or FORGOTTEN in batch.counters:
+                orders.write(self._records, batch.orders, batch.counters.get(FORGOTTEN))
             totals = self._outbox.change(
                 self._records, batch.messages, batch.acked, clock, is_too_large
             )
@@ -115,7 +119,7 @@ class RecordsFile:
         batch.transitions, batch.standings = [], {}
         batch.notices, batch.settled = [], []
         batch.forgotten = set()
-        batch.counters = {}
+        batch.counters, batch.orders = {}, {}
 
     def drop_old(self, retention: Retention, now_s: float) -> None:
         """Delete alarms that have been closed for too long.
@@ -169,6 +173,11 @@ class RecordsFile:
         """Return the standing of each point, by stream and point."""
         with self.file.reading() as records:
             return standings(records)
+
+    def orders(self) -> tuple[dict[str, Known], float]:
+        """Return the stored commands by id, and the latest expiry of a deleted one, Unix s."""
+        with self.file.reading() as records:
+            return orders.read(records), orders.forgotten_s(records, COUNTER + FORGOTTEN)
 
     def last_alarm_number(self, stream: str) -> int:
         """Return the highest number of the stream's alarms, kept or dropped; 0 before the first.

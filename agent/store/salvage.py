@@ -249,6 +249,12 @@ def _is_notice(row: Row) -> bool:
     return isinstance(_read(document).get("transition"), dict)
 
 
+def _is_order(row: Row) -> bool:
+    name, expires, digest, answer = row
+    texts = all(isinstance(one, str) for one in (name, digest, answer))
+    return texts and isinstance(expires, float) and bool(_read(answer))
+
+
 def _is_wrapped(row: Row) -> bool:
     try:
         Wrapped._make(row).record()
@@ -317,6 +323,7 @@ _LOGBOOK: Final = _Table(
     "logbook", "id, stream, point, number, revision, at, what, document", "id", _is_transition
 )
 _NOTICES: Final = _Table("notices", "id, hook, notice, at, clock, document", "id", _is_notice)
+_ORDERS: Final = _Table("orders", "id, expires, digest, answer", "id", _is_order)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
     "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of
@@ -377,7 +384,9 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 def _handled(old: Connection, new: Connection) -> list[_Copied]:
     """Copy the handling of alarms and the notices; files of older versions have none."""
     return [
-        _copy(old, new, one) for one in (_POINTS, _LOGBOOK, _NOTICES) if _columns(old, one.name)
+        _copy(old, new, one)
+        for one in (_POINTS, _LOGBOOK, _NOTICES, _ORDERS)
+        if _columns(old, one.name)
     ]
 
 

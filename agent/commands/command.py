@@ -1,0 +1,219 @@
+"""The command ``fieldwatch-agent command``: central ops asks a gateway over the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from agent.commands.options import json_option
+from agent.handling.transition import LABELS
+from models.console import say, say_json
+from models.options import Number
+
+if TYPE_CHECKING:
+    from agent.commands.alarms.listed import Reference
+
+
+class _Target(NamedTuple):
+    """The gateway, the broker and the key, as the options have them."""
+
+    site: str
+    gateway: str
+    key: Path
+    valid_s: float
+    timeout_s: float
+    as_json: bool
+    broker: Mapping[str, Any]
+
+
+def _reference(_: click.Context, __: click.Parameter, value: str) -> Reference:
+    from agent.commands.alarms.listed import parse_reference
+
+    try:
+        found = parse_reference(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if found.stream is None or found.revision is None:
+        raise click.BadParameter("name stream, number and revision, such as pump-1#3.7")
+    return found
+
+
+_alarm = click.argument("alarm", metavar="STREAM#NUMBER.REVISION", callback=_reference)
+
+
+@click.group()
+@click.option("--site", required=True, help="The gateway's site.")
+@click.option("--gateway", required=True, help="The gateway's name.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Your secret key of the role operate.",
+)
+@click.option("--host", required=True, help="Name or address of the broker.")
+@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
+@click.option("--username", help="User at the broker.")
+@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
+@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
+@click.option("--tls-cert-file", type=click.Path(), help="Your certificate (PEM).")
+@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
+@click.option(
+    "--valid-s",
+    type=Number(1, 604_800),
+    default=60.0,
+    show_default=True,
+    help="The gateway refuses the command after this many seconds.",
+)
+@click.option(
+    "--timeout",
+    type=Number(0, 604_800, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Wait this many seconds for the answer.",
+)
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    site: str,
+    gateway: str,
+    key: Path,
+    valid_s: float,
+    timeout: float,
+    as_json: bool,
+    **broker: Any,
+) -> None:
+    """Handle an alarm of a gateway from central ops, or ask for samples.
+
+    The command is signed with your key, and sent over the broker. It ends with exit code 69 if the
+    gateway does not answer, and 75 if the alarm has changed since you saw it.
+    """
+    context.obj = _Target(site, gateway, key, valid_s, timeout, as_json, broker)
+
+
+@command.command()
+@_alarm
+@click.option("--reason", help="Why; it goes into the logbook.")
+@click.pass_obj
+def ack(target: _Target, alarm: Reference, reason: str | None) -> int:
+    """Acknowledge: somebody has seen the alarm and takes care of it."""
+    return _handle(target, "alarm.acknowledge", alarm, reason=reason)
+
+
+@command.command()
+@_alarm
+@click.option("--reason", help="Why; it goes into the logbook.")
+@click.pass_obj
+def unack(target: _Target, alarm: Reference, reason: str | None) -> int:
+    """Take the acknowledgement of the alarm back."""
+    return _handle(target, "alarm.unacknowledge", alarm, reason=reason)
+
+
+@command.command()
+@_alarm
+@click.option("--reason", required=True, help="Why; it goes into the logbook.")
+@click.option("--hours", type=Number(0, 168, min_open=True), default=8.0, show_default=True)
+@click.option("--fixed", is_flag=True, help="For this time, even if it clears earlier.")
+@click.pass_obj
+def shelve(target: _Target, alarm: Reference, reason: str, hours: float, fixed: bool) -> int:
+    """Put the alarm aside until it clears, or for a time."""
+    more = {"reason": reason, "hours": hours, "until_clear": not fixed}
+    return _handle(target, "alarm.shelve", alarm, **more)
+
+
+@command.command()
+@_alarm
+@click.option("--reason", help="Why; it goes into the logbook.")
+@click.pass_obj
+def unshelve(target: _Target, alarm: Reference, reason: str | None) -> int:
+    """End the shelving of the alarm."""
+    return _handle(target, "alarm.unshelve", alarm, reason=reason)
+
+
+@command.command()
+@_alarm
+@click.argument("text")
+@click.pass_obj
+def note(target: _Target, alarm: Reference, text: str) -> int:
+    """Write TEXT into the logbook of the alarm."""
+    return _handle(target, "alarm.note", alarm, reason=text)
+
+
+@command.command()
+@_alarm
+@click.argument("label", type=click.Choice(LABELS))
+@click.option("--reason", help="The kind of fault or what was done.")
+@click.pass_obj
+def label(target: _Target, alarm: Reference, label: str, reason: str | None) -> int:
+    """Say what was behind the alarm."""
+    return _handle(target, "alarm.label", alarm, label=label, reason=reason)
+
+
+@command.command()
+@click.argument("stream")
+@click.option("--alarm", "number", type=click.IntRange(1), help="Around the onset of this alarm.")
+@click.option("--at", type=Number(0, 1e11), help="Around this time, Unix seconds.")
+@click.option("--before", type=Number(0), default=300.0, show_default=True, help="Seconds.")
+@click.option("--after", type=Number(0), default=300.0, show_default=True, help="Seconds.")
+@click.option("--points", type=click.IntRange(1, 20_000), default=500, show_default=True)
+@click.pass_obj
+def samples(
+    target: _Target,
+    stream: str,
+    number: int | None,
+    at: float | None,
+    before: float,
+    after: float,
+    points: int,
+) -> int:
+    """Print samples of STREAM around an alarm or a time, as CSV."""
+    if (number is None) == (at is None):
+        raise click.UsageError("give either --alarm or --at")
+    wanted = {"stream": stream, "number": number, "at": at}
+    wanted |= {"before_s": before, "after_s": after, "points": points}
+    parts = _asked(target, "samples", wanted)
+    if target.as_json:
+        rows = [row for part in parts for row in part["rows"]]
+        say_json(parts[0] | {"rows": rows})
+        return 0
+    say(",".join(["time", "score", *parts[0]["channels"]]))
+    for part in parts:
+        for row in part["rows"]:
+            say(",".join("" if value is None else str(value) for value in row))
+    return 0
+
+
+def _handle(target: _Target, verb: str, alarm: Reference, **more: Any) -> int:
+    named = {"stream": alarm.stream, "number": alarm.number, "revision": alarm.revision}
+    (made,) = _asked(target, verb, named | more)
+    if target.as_json:
+        say_json({"transitions": [made]})
+    else:
+        said = made["label"] if verb == "alarm.label" else made["told"]
+        said = "note" if verb == "alarm.note" else said
+        say(f"{made['stream']}#{made['number']}.{made['revision']}: {said}; it is in the logbook")
+    return 0
+
+
+def _asked(target: _Target, verb: str, arguments: Mapping[str, Any]) -> list[Any]:
+    from agent.config.broker import BrokerTable
+    from agent.remote.asking import Gateway, ask, order_for
+    from models.errors import ConfigError
+    from models.keys import read_secret
+    from models.settings import explain
+    from models.validation import ValidationError
+
+    try:
+        broker = BrokerTable.model_validate(
+            {name: value for name, value in target.broker.items() if value is not None}
+        )
+    except ValidationError as error:
+        raise ConfigError("; ".join(explain(BrokerTable, error))) from error
+    key = read_secret(target.key, "operate")
+    given = {name: value for name, value in arguments.items() if value is not None}
+    order = order_for(Gateway(target.site, target.gateway), key, verb, given, target.valid_s)
+    return ask(broker, order, key, target.timeout_s)

@@ -1,0 +1,296 @@
+"""Central ops handles alarms of an agent that runs, over a real broker; hostile senders cannot."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+
+from agent.control.client import ask as ask_locally
+from agent.control.protocol import Refused
+from agent.mqtt.client import Client
+from agent.remote.asking import Gateway as Asked
+from agent.remote.asking import body_of, order_for
+from models.keys import SecretKey, new_key, read_secret, revoke
+from tests.agent_rig import StartAgent
+from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
+from tests.serial_line import Line
+from tests.system.test_handling import NAME, Gateway
+
+COMMAND, ANSWER = "fieldwatch/v1/plant/gw-1/command", "fieldwatch/v1/plant/gw-1/answer"
+GATEWAY = Asked("plant", "gw-1")
+
+
+class Commanded(Gateway):
+    """A gateway that accepts commands of those whose public keys are in ``keys``."""
+
+    def __init__(self, directory: Path, line: Line, start: StartAgent, port: int) -> None:
+        self.keys = directory / "keys"
+        self.keys.mkdir()
+        super().__init__(directory, line, start, port)
+        self.raise_one()
+
+    def start(self) -> None:
+        if "[mqtt.commands]" not in self.config.read_text():
+            with self.config.open("a") as file:
+                file.write(
+                    f'[keys]\ndirectory = "{self.keys}"\n[bundles]\nrequire_signature = false\n'
+                    "[mqtt.commands]\nenabled = true\nrequire_synced_clock = false\n"
+                    "refusals_per_minute = 20\n"
+                )
+        super().start()
+        wait_until(lambda: self.commands()["listening"], "the subscription")
+
+    def commands(self) -> dict[str, Any]:
+        told: dict[str, Any] = ask_locally(self.socket, "state")["control"]["commands"]
+        return told
+
+    def trust(self, directory: Path, role: Any, name: str) -> SecretKey:
+        public = new_key(directory / f"{role}-{name}.key", role, name)
+        public.rename(self.keys / public.name)
+        return read_secret(directory / f"{role}-{name}.key", role)
+
+
+class Central:
+    """A client of the broker that publishes anything, and keeps the answers."""
+
+    def __init__(self, port: int) -> None:
+        self.answers: list[dict[str, Any]] = []
+        subscribed = threading.Event()
+        self.client = Client(client_id="central", protocol=paho.MQTTv311)
+        self.client.on_connect = lambda client, *_: client.subscribe(ANSWER, 1)
+        self.client.on_subscribe = lambda *_: subscribed.set()
+        self.client.on_message = lambda _, __, message: self.answers.append(
+            json.loads(message.payload)
+        )
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert subscribed.wait(WAIT_S_MAX)
+
+    def send(self, body: bytes, retain: bool = False) -> None:
+        self.client.publish(COMMAND, body, 1, retain).wait_for_publish(WAIT_S_MAX)
+
+    def answers_to(self, order_id: str, count: int = 1) -> list[dict[str, Any]]:
+        def found() -> list[dict[str, Any]]:
+            return [one for one in list(self.answers) if one["id"] == order_id]
+
+        wait_until(lambda: len(found()) >= count, f"answer to {order_id}")
+        return found()
+
+    def code(self, body: bytes, order_id: str) -> str:
+        self.send(body)
+        (told,) = self.answers_to(order_id)
+        return str(told["error"]["code"])
+
+
+@pytest.fixture
+def central(broker: RealBroker) -> Iterator[Central]:
+    made = Central(broker.port)
+    yield made
+    made.client.disconnect()
+    made.client.loop_stop()
+
+
+@pytest.fixture
+def gateway(tmp_path: Path, line: Line, start_agent: StartAgent, broker: RealBroker) -> Commanded:
+    return Commanded(tmp_path, line, start_agent, broker.port)
+
+
+def about(revision: int, **more: Any) -> dict[str, Any]:
+    return {"stream": NAME, "number": 1, "revision": revision} | more
+
+
+def acknowledging(key: SecretKey, revision: int, valid_s: float = 60.0, to: Asked = GATEWAY) -> Any:
+    return order_for(to, key, "alarm.acknowledge", about(revision), valid_s)
+
+
+def test_ops_handles_an_alarm_and_reads_samples_with_the_command_line(
+    tmp_path: Path, gateway: Commanded, broker: RealBroker
+) -> None:
+    gateway.trust(tmp_path, "operate", "anna")
+    key = str(tmp_path / "operate-anna.key")
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        to = ["--site", "plant", "--gateway", "gw-1", "--key", key]
+        to += ["--host", "127.0.0.1", "--port", str(broker.port)]
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "agent",
+                "command",
+                *to,
+                "--port",
+                str(broker.port),
+                "--key",
+                key,
+                *words,
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+
+    ended = command("ack", f"{NAME}#1.1", "--reason", "seen at ops")
+    assert (ended.stdout, ended.returncode) == (
+        f"{NAME}#1.2: acknowledged; it is in the logbook\n",
+        0,
+    ), ended.stderr
+    row = gateway.logbook()[-1]
+    assert (row["by"], row["door"], row["why"]) == ("anna", "ops", "seen at ops")
+    stale = command("ack", f"{NAME}#1.1")
+    assert stale.returncode == 75
+    assert "stale" in stale.stderr
+    assert "acknowledged" in stale.stderr
+    found = command("samples", NAME, "--alarm", "1", "--points", "50")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("time,score,")
+    assert len(found.stdout.splitlines()) > 1
+
+
+def test_each_hostile_command_is_refused_and_counted_by_cause(
+    tmp_path: Path, gateway: Commanded, central: Central
+) -> None:
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    bundles = gateway.trust(tmp_path, "bundle", "trainer")
+    lost = gateway.trust(tmp_path, "operate", "lost")
+    revoke(gateway.keys, lost.key_id.hex(), "stolen")
+    new_key(tmp_path / "foreign.key", "operate", "anna")
+    foreign = read_secret(tmp_path / "foreign.key", "operate")
+    good = acknowledging(anna, 1)
+    body = body_of(good, anna)
+    cases: list[tuple[str, Any, Callable[[Any], bytes]]] = [
+        ("unsigned", acknowledging(anna, 1), lambda one: one.body()),
+        ("unknown_key", acknowledging(foreign, 1), lambda one: body_of(one, foreign)),
+        ("revoked_key", acknowledging(lost, 1), lambda one: body_of(one, lost)),
+        ("wrong_role", acknowledging(bundles, 1), lambda one: body_of(one, bundles)),
+        (
+            "bad_signature",
+            acknowledging(anna, 1),
+            lambda one: body_of(one, anna).replace(b'"number":1', b'"number":2'),
+        ),
+        (  # signed for the topic of another gateway
+            "bad_signature",
+            acknowledging(anna, 1, to=Asked("plant", "gw-2")),
+            lambda one: body_of(one, anna),
+        ),
+        ("expired", acknowledging(anna, 1, -1.0), lambda one: body_of(one, anna)),
+        ("too_far", acknowledging(anna, 1, 1e6), lambda one: body_of(one, anna)),
+        (
+            "wrong_issuer",
+            acknowledging(anna, 1)._replace(issuer="bert"),
+            lambda one: body_of(one, anna),
+        ),
+        (
+            "unknown_command",
+            acknowledging(anna, 1)._replace(command="alarm.out-of-service"),
+            lambda one: body_of(one, anna),
+        ),
+        ("malformed", acknowledging(anna, 1), lambda one: body_of(one, anna)[:-120] + b"}"),
+    ]
+    for cause, order, make in cases:
+        assert central.code(make(order), order.id) == cause
+    retained = acknowledging(anna, 1)
+    central.send(body_of(retained, anna), retain=True)
+    gateway.agent.kill()
+    gateway.start()  # its new subscription would bring the retained one
+    assert gateway.standing()["state"] in ("UNACK", "ACKED")
+    central.send(b"", retain=True)
+    central.send(body)
+    central.answers_to(good.id)
+    again = good._replace(arguments=about(2, reason="another"))
+    central.send(body_of(again, anna))
+    assert central.answers_to(good.id, 2)[-1]["error"]["code"] == "replayed"
+    for _ in range(100):
+        central.send(secrets.token_bytes(100))
+    central.send(b"x" * 70_000)
+    wait_until(lambda: gateway.commands()["refused"].get("malformed", 0) >= 100, "the count")
+    told = gateway.commands()
+    assert told["counts"]["replayed"] == 1
+    assert told["refused"]["unanswered"] >= 100
+
+
+def test_senders_without_a_key_cannot_make_the_gateway_flood(
+    gateway: Commanded, central: Central
+) -> None:
+    for _ in range(200):
+        central.send(b'{"id":"%s"}' % secrets.token_hex(16).encode())
+    wait_until(lambda: gateway.commands()["refused"].get("malformed", 0) == 200, "the count")
+    assert 20 <= len(central.answers) <= 60  # 20 a minute
+
+
+def test_a_command_is_executed_once_through_repeats_kills_and_a_lost_link(
+    tmp_path: Path, gateway: Commanded, central: Central
+) -> None:
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    order = order_for(GATEWAY, anna, "alarm.note", about(1, reason="once"), 600.0)
+    body = body_of(order, anna)
+    central.send(body)
+    central.send(body)
+    first, second = central.answers_to(order.id, 2)[:2]
+    assert first == second
+    gateway.agent.kill()
+    central.send(body)  # waits at the broker
+    gateway.start()
+    assert central.answers_to(order.id, 3)[2] == first
+    assert [row["why"] for row in gateway.logbook()].count("once") == 1
+
+
+def test_a_kill_between_command_and_answer_executes_it_once(
+    tmp_path: Path, gateway: Commanded, central: Central
+) -> None:
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    for round_ in range(5):
+        why = f"round {round_}"
+        order = order_for(GATEWAY, anna, "alarm.note", about(1, reason=why), 600.0)
+        central.client.publish(COMMAND, body_of(order, anna), 1)
+        time.sleep(0.004 * round_)  # any moment is right: before, within or after the commit
+        gateway.agent.kill()
+        gateway.start()
+        assert central.answers_to(order.id)[0]["ok"]
+        assert [row["why"] for row in gateway.logbook()].count(why) == 1
+
+
+def test_two_writers_at_once_leave_a_logbook_that_explains_every_state(
+    tmp_path: Path, gateway: Commanded, central: Central
+) -> None:
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    made: list[int] = []
+
+    def terminal() -> None:
+        for turn in range(20):
+            verb = "acknowledge" if turn % 2 else "unacknowledge"
+            try:
+                made.append(gateway.ask(verb)["revision"])
+            except Refused as refusal:
+                assert refusal.code in ("stale", "impossible", "busy")
+
+    writer = threading.Thread(target=terminal)
+    writer.start()
+    for turn in range(20):
+        verb = "alarm.unacknowledge" if turn % 2 else "alarm.acknowledge"
+        order = order_for(GATEWAY, anna, verb, about(gateway.standing()["revision"]), 60.0)
+        central.send(body_of(order, anna))
+        (told,) = central.answers_to(order.id)
+        if told["ok"]:
+            made.append(told["result"]["revision"])
+        else:
+            assert told["error"]["code"] in ("stale", "impossible", "busy")
+    writer.join()
+    rows = gateway.logbook()
+    assert [row["revision"] for row in rows] == list(range(1, len(rows) + 1))
+    assert sorted(made) == [row["revision"] for row in rows[1:]]
+    for before, after in itertools.pairwise(rows):
+        assert after["before"] == before["after"]
+    assert rows[-1]["after"] == gateway.standing()["state"]
