@@ -2,12 +2,13 @@
 
     python -m tests.bench.alarms [--alarms 10000] [--seconds 60] [--rounds 50]
 
-A flood: 100 streams, each of many channels that pass their limits one after the other. It prints
-JSON: the loop's largest lag and turn (ms), the daemon's RSS and the database before and after (MB
-of 2^20 bytes), and what is in the store afterwards. ``at_rest`` is what the modules of the life
-cycle take when they are loaded, and ``points_mb`` what all points take after a restart
-(tracemalloc). The times: from the reading on a serial line to the alarm in ``alarms --follow
---json`` (s), and of an acknowledgement, by the command and by the socket alone (ms).
+A flood: 100 streams of 5 channels, each beyond its high limit, then its low one, and so on, so that
+each row ends the alarms of the row before. It prints JSON: the loop's largest lag and turn (ms),
+the daemon's RSS and the database before and after (MB of 2^20 bytes), and what is in the store
+afterwards. ``at_rest_kb`` is what the modules of the life cycle take when they are loaded, and
+``points_10000_mb`` what 10,000 points take after a restart (tracemalloc). The times: from the
+reading on a serial line to the alarm in ``alarms --follow --json`` (s), and of an acknowledgement,
+by the command and by the socket alone (ms).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from agent.control.client import ask
 from agent.store.reader import Reader
 from models.errors import FieldwatchError, StoreError
 
-STREAMS = 100
+STREAMS, CHANNELS = 100, 5
 START_S = 60.0  # most for a start or a stop
 WAIT_S = 60.0  # most for an event
 MB = 2**20
@@ -41,6 +42,13 @@ BASELINE = """
 period_s = {period_s}
 history_entries = 20
 warm_up_samples = 100000
+"""
+LIMITS = """
+[[streams.limits]]
+channel = "{name}"
+high_critical = 10
+low_critical = -10
+off_delay_s = 0
 """
 AT_REST = """
 import gc, json, sys, tracemalloc
@@ -57,22 +65,29 @@ print(tracemalloc.get_traced_memory()[0] - before)
 """
 STORED = """
 import gc, sys, tracemalloc
-from pathlib import Path
 from agent.alarms.points import Points
-from agent.store.reader import Reader
-with Reader(Path(sys.argv[1])) as reader:
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    points = Points({})
-    points.restore(reader.standings(), 0.0)
-    gc.collect()
-    print(tracemalloc.get_traced_memory()[0] - before)
+from agent.handling.states import Standing
+points = Points({})
+for number in range(10_000):
+    alarm = {"stream": f"s{number % 100}", "number": number + 1, "kind": "stuck", "state": "opened",
+             "severity": "medium", "channels": [{"channel": f"c{number // 100}"}]}
+    points.take(alarm, float(number))
+_, standings = points.drain()
+texts = {key: one.to_json() for key, one in standings.items()}
+del points, standings
+gc.collect()
+tracemalloc.start()
+before = tracemalloc.get_traced_memory()[0]
+points = Points({})
+points.restore({(*key,): Standing.of(text) for key, text in texts.items()}, 0.0)
+gc.collect()
+print(tracemalloc.get_traced_memory()[0] - before)
 """
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--alarms", type=int, default=10_000, help="a multiple of 100")
+    parser.add_argument("--alarms", type=int, default=10_000, help="a multiple of 500")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=50)
     arguments = parser.parse_args()
@@ -80,6 +95,7 @@ def main() -> None:
         document = {"flood": flood(Path(name), arguments.alarms, arguments.seconds)}
     with tempfile.TemporaryDirectory(prefix="fieldwatch-alarms-") as name:
         document["times"] = times(Path(name), arguments.rounds)
+    document["points_10000_mb"] = round(_traced(STORED) / MB, 2)
     document["at_rest_kb"] = round(_traced(AT_REST) / 1024, 1)
     print(json.dumps(document, indent=2))
 
@@ -89,28 +105,27 @@ def main() -> None:
 
 def flood(directory: Path, alarms: int, seconds: float) -> dict[str, Any]:
     """Raise ``alarms`` alarms, each of another point, in this time; return the figures."""
-    channels = alarms // STREAMS
-    period_s, begun_s = seconds / channels, round(time.time())
-    config = _flood_config(directory, channels, period_s)
+    rows = alarms // STREAMS // CHANNELS  # each row raises an alarm of each channel
+    period_s, begun_s = seconds / rows, round(time.time())
+    config = _flood_config(directory, period_s)
     files = [(directory / f"{number}.csv").open("a", buffering=1) for number in range(STREAMS)]
     with contextlib.ExitStack() as stack:
         for file in files:
             stack.enter_context(file)
         with running(config) as agent:
-            _lines(files, channels, 0, begun_s, period_s)
+            _lines(files, 0, begun_s)
             _wait(lambda: _samples(config) >= STREAMS, "the first samples")
             before = _figures(directory, agent)
             begun = time.monotonic()
-            for raised in range(1, channels + 1):
-                _lines(files, channels, raised, begun_s, period_s)
-                time.sleep(max(0.0, begun + raised * period_s - time.monotonic()))
-            _wait(lambda: _points(directory) == alarms, "all alarms")
+            for row in range(1, rows + 1):
+                _lines(files, row, begun_s + row * period_s)
+                time.sleep(max(0.0, begun + row * period_s - time.monotonic()))
+            _wait(lambda: _raised(directory) == alarms, "all alarms")
             took_s = time.monotonic() - begun
             after = _figures(directory, agent)
             loop = ask(_socket(config), "state")["loop"]
         with running(config) as agent:
             again = _figures(directory, agent)
-    stored = round(_traced(STORED, str(directory / "data")) / MB, 2)
     return {
         "alarms": alarms,
         "took_s": round(took_s, 1),
@@ -118,18 +133,17 @@ def flood(directory: Path, alarms: int, seconds: float) -> dict[str, Any]:
         "rss_mb": [before["rss_mb"], after["rss_mb"]],
         "rss_mb_after_restart": again["rss_mb"],
         "database_mb": [before["database_mb"], after["database_mb"]],
-        "points_mb": stored,
         "in_the_store": _stored(directory),
     }
 
 
-def _flood_config(directory: Path, channels: int, period_s: float) -> Path:
-    names = [f"c{number}" for number in range(channels)]
+def _flood_config(directory: Path, period_s: float) -> Path:
+    names = [f"c{number}" for number in range(CHANNELS)]
     texts = ['[gateway]\nsite = "plant"\nname = "gw-1"\n[store]\ndirectory = "data"\n']
     texts.append('[mqtt]\nhost = "127.0.0.1"\nport = 1\n')  # nobody: the outbox keeps all
     for number in range(STREAMS):
         texts.append(f'[[streams]]\nname = "s{number}"\nsilent_after_s = 3600\n')
-        texts += [f'[[streams.limits]]\nchannel = "{name}"\nhigh_critical = 10\n' for name in names]
+        texts += [LIMITS.format(name=name) for name in names]
         texts.append(BASELINE.format(period_s=period_s))
         texts += [f'[[streams.baseline.channels]]\nname = "{name}"\n' for name in names]
     columns = json.dumps(["time", *names])
@@ -144,12 +158,10 @@ def _flood_config(directory: Path, channels: int, period_s: float) -> Path:
     return config
 
 
-def _lines(
-    files: Sequence[Any], channels: int, raised: int, begun_s: float, period_s: float
-) -> None:
-    """Write one row for each stream, with this many channels beyond their limits."""
-    row = [f"{begun_s + raised * period_s:.3f}", *["20"] * raised, *["1"] * (channels - raised)]
-    line = ",".join(row) + "\n"
+def _lines(files: Sequence[Any], number: int, at: float) -> None:
+    """Write a row of each stream: beyond the high limits, then the low ones, and so on."""
+    value = 1 if number == 0 else 20 if number % 2 else -20
+    line = ",".join([f"{at:.3f}", *[str(value)] * CHANNELS]) + "\n"
     for file in files:
         file.write(line)
 
@@ -161,9 +173,9 @@ def _figures(directory: Path, agent: subprocess.Popen[bytes]) -> dict[str, float
     return {"rss_mb": round(int(rss) / 1024, 1), "database_mb": round(size / MB, 2)}
 
 
-def _points(directory: Path) -> int:
+def _raised(directory: Path) -> int:
     with Reader(directory / "data") as reader:
-        return sum(one.state == "UNACK" for one in reader.standings().values())
+        return sum(row["what"] == "raised" for _, row in reader.logbook_after(0, 10**6))
 
 
 def _stored(directory: Path) -> dict[str, Any]:

@@ -194,6 +194,15 @@ def test_a_flood_goes_on_while_there_are_many_and_a_suppressed_alarm_is_none_of_
     assert [one.what for one in rig.tick(1100.0)] == ["ungrouped"]
 
 
+def test_each_flood_calls_for_its_groups_anew() -> None:
+    rig = Rig(flood=FloodLimits(1, 1, 600.0))
+    for begin in (0.0, 10_000.0):
+        for number in range(1, 4):
+            rig.take(stuck(number + int(begin), f"c{number} {begin}"), begin)
+        assert [one.announces for one in rig.book[-3:]] == [True, True, False]
+        rig.tick(begin + 600.0)
+
+
 def test_a_flood_whose_state_was_lost_leaves_no_group_behind() -> None:
     rig = Rig(flood=FloodLimits(1, 1, 600.0))
     rig.take(stuck(1, "c1"), 0.0)
@@ -286,6 +295,16 @@ def test_a_new_advisory_does_not_hide_an_alarm_that_nobody_has_seen() -> None:
     assert (rig.book[-1].after, rig.book[-1].announces) == ("RTNUN", False)
     rig.ack(predicted(2, 2 * DAY_S), 3.0)
     assert rig.book[-1].after == "NORM"
+
+
+def test_an_advisory_does_not_hide_how_grave_another_alarm_of_its_point_is() -> None:
+    rig = Rig()
+    rig.take(predicted(1, 2 * DAY_S) | {"severity": "high"}, 0.0)
+    rig.take(predicted(2, 1.0) | {"severity": "low"}, 1.0)
+    assert (rig.book[-1].after, rig.book[-1].severity) == ("UNACK", "high")
+    rig.ack(predicted(2, 1.0), 2.0)
+    rig.restart(3.0)
+    assert rig.book[-1].what == "acknowledged"  # it is no news that the first is graver
 
 
 def test_shelving_an_advisory_does_not_make_it_an_alarm_at_its_end() -> None:

@@ -251,3 +251,15 @@ def test_the_end_of_a_suppression_of_many_is_a_flood_and_calls_by_stream() -> No
     made = see(p, 900.0, 2.0)
     assert len(made) == 30
     assert sum(one.announces for one in made) == 11  # 10 singly, and their group
+
+
+def test_an_advisory_that_becomes_an_alarm_while_the_machine_is_stopped_calls_nobody() -> None:
+    p = points()
+    far = {"side": "high", "level": "warning", "earliest_s": 1e6}
+    more = {"kind": "limit", "channels": [{"channel": "flow"}]}
+    p.take(alarm(limit=far, **more), 0.0)
+    see(p, 0.0, 1.0)
+    p.take(alarm(limit=far | {"earliest_s": 60.0}, **more), 2.0)
+    (due,) = p.drain()[0]
+    assert (due.what, due.after, due.announces) == ("due", "DSUPR", False)
+    assert told(see(p, 900.0, 3.0))[0][:2] == ("unsuppressed", "UNACK")
