@@ -17,6 +17,7 @@ from agent.handling.priority import PRIORITIES
 from agent.handling.states import Standing
 from agent.handling.transition import What
 
+_LEAVING_MAX: Final = 500  # in one tick
 _TOLD_MAX: Final = 20  # members of a group in a text, by number
 
 
@@ -33,6 +34,7 @@ class Groups:
     def __init__(self, limits: FloodLimits) -> None:
         self.flood = Flood(limits)
         self._members: set[Key] = set()
+        self._leaving: list[Key] = []  # of a flood that is over
         self._saved = self._state()
 
     def _state(self) -> bytes:
@@ -73,7 +75,13 @@ class Groups:
         """End the flood; return the members of all groups."""
         self.flood.end()
         members, self._members = sorted(self._members), set()
+        self._leaving += members
         return members
+
+    def leave(self) -> Iterator[Key]:
+        """Yield some members of a flood that is over; all at once would take too long."""
+        leaving, self._leaving = self._leaving[:_LEAVING_MAX], self._leaving[_LEAVING_MAX:]
+        yield from (key for key in leaving if key not in self._members)  # in the next flood
 
 
 def still_active(members: Iterable[tuple[Key, Standing]]) -> Iterator[Group]:

@@ -220,6 +220,8 @@ class Points:
             self._remind(key, at)
         if self._groups.over(at):
             self._end_flood(at)
+        for key in self._groups.leave():
+            self._register.amend(key, machine.apart(self._register.standing(key)))
 
     def _end_shelving(self, key: Key, at: float) -> None:
         now = self._register.standing(key)
@@ -241,8 +243,6 @@ class Points:
     def _end_flood(self, at: float) -> None:
         """End the flood; each stream announces in one row what is still active."""
         members = [(key, self._register.standing(key)) for key in self._groups.end()]
-        for key, standing in members:
-            self._register.amend(key, replace(standing, grouped=False))
         for group in still_active(members):
             then = machine.ungrouped(self._register.standing(group.first))
             self._register.go(group.first, "ungrouped", then, at, why=group.why)

@@ -236,6 +236,11 @@ def ungrouped(now: Standing) -> Standing:
     return _next(now, grouped=False)
 
 
+def apart(now: Standing) -> Standing:
+    """Return the standing without its group, which is over; this is no transition."""
+    return replace(now, grouped=False)
+
+
 def reminds_at(now: Standing, rules: Rules) -> float:
     """Return when the acknowledged alarm reminds, Unix seconds; infinity: never."""
     if now.state != "ACKED" or now.seen_at is None or not rules.remind_s:

@@ -327,3 +327,14 @@ def test_a_sensor_that_was_repaired_needs_no_acknowledgement(latching: bool, aft
     assert rig.book[-1].after == ("LATUN" if latching else "RTNUN")  # not of these kinds
     rig.take(stuck(3, "flow"), 3.0)
     assert (rig.book[-1].after, rig.book[-1].advisory) == ("UNACK", False)
+
+
+def test_the_members_of_a_large_group_leave_it_over_some_ticks_and_call_once() -> None:
+    rig = Rig(flood=FloodLimits(1, 1, 600.0))
+    for number in range(1, 1203):
+        rig.points.take(stuck(number, f"c{number}"), 0.0)
+    rig.commit()
+    assert [(one.what, one.announces) for one in rig.tick(600.0)] == [("ungrouped", True)]
+    for later in range(1, 4):
+        assert rig.tick(600.0 + later) == []
+    assert not any("grouped" in json.loads(text) for text in rig.standings.values())
