@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from trainer.benchmark import nab
+from trainer.benchmark.nab_score import Rated, Wrong, wrong
 
 START, ROWS = datetime(2014, 4, 1, tzinfo=UTC), 2000
 
@@ -52,6 +53,20 @@ def test_a_step_is_found_and_noise_is_not(directory: Path) -> None:
         "score": None,
         "own_score": None,
     }
+
+
+def test_each_file_with_errors_is_named(directory: Path) -> None:
+    step = nab.nab.read(directory, "made/step")
+    late = Rated(np.where(np.arange(ROWS) >= 1301, 2.0, 0.5), step.windows)
+    assert wrong(late, 1.0) == Wrong(missed=1, false_rows=ROWS - 1301)
+    assert wrong(late, 3.0) == Wrong(missed=1, false_rows=0)
+    assert wrong(late, 0.1) == Wrong(missed=0, false_rows=ROWS - 300 - 101)
+    in_probation = Rated(np.where(np.arange(ROWS) < 300, 2.0, 0.5), [(10, 20)])
+    assert wrong(in_probation, 1.0) == Wrong(missed=0, false_rows=0)
+    document = nab.run(directory)
+    assert document["wrong"].get("calm/noise", {"missed": 0})["missed"] == 0
+    assert document["wrong"].get("made/step", {"missed": 0})["missed"] == 0
+    assert all(any(each.values()) for each in document["wrong"].values())
 
 
 def test_the_command_prints_a_table_and_writes_all_figures(directory: Path, tmp_path: Path) -> None:
