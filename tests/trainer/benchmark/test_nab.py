@@ -13,6 +13,7 @@ import pytest
 
 from trainer.benchmark import nab
 from trainer.benchmark.nab_score import Rated, Wrong, wrong
+from trainer.datasets import nab as nab_files
 
 START, ROWS = datetime(2014, 4, 1, tzinfo=UTC), 2000
 
@@ -56,7 +57,7 @@ def test_a_step_is_found_and_noise_is_not(directory: Path) -> None:
 
 
 def test_each_file_with_errors_is_named(directory: Path) -> None:
-    step = nab.nab.read(directory, "made/step")
+    step = nab_files.read(directory, "made/step")
     late = Rated(np.where(np.arange(ROWS) >= 1301, 2.0, 0.5), step.windows)
     assert wrong(late, 1.0) == Wrong(missed=1, false_rows=ROWS - 1301)
     assert wrong(late, 3.0) == Wrong(missed=1, false_rows=0)
@@ -83,7 +84,7 @@ def test_the_command_prints_a_table_and_writes_all_figures(directory: Path, tmp_
 
 
 def test_rows_at_the_same_time_are_scored_one_after_the_other(directory: Path) -> None:
-    file = nab.nab.read(directory, "made/step")
+    file = nab_files.read(directory, "made/step")
     times = file.times.copy()
     times[700:720] = times[700]
     assert not np.isnan(nab.scores(file._replace(times=times))[200:]).any()
