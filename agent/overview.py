@@ -86,7 +86,7 @@ class Overview:
             "uplink": uplink,
             "set_aside": self.quarantine.document(),
             "configuration": self.reloads.document(),
-            "control": self.control.document() | self.commanded(),
+            "control": self.control.document() | dict(self.commanded()),
             "alarms": dict(self.points.states()),
             "panel": self.panels.document(),
             "hooks": self.hooks.document(self.store.records.notices.totals),

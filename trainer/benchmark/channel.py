@@ -80,7 +80,10 @@ def _judged(
 ) -> dict[Detector, Judged]:
     labels = union(label for row in unit.rows for label in row)
     size = {name: len(bundle.network) for name, bundle in bundles.items()}
-    return {name: judge(scored[name], labels, period_s, size.get(name, 0)) for name in DETECTORS}
+    return {
+        name: judge(scored[name], labels, period_s, size.get(name, 0), unit.fails)
+        for name in DETECTORS
+    }
 
 
 def _baseline(manifest: Manifest, config: Config) -> BaselineSettings:

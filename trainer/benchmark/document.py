@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import Any, Final, Literal
 
-from trainer.benchmark import chance, lives
+from trainer.benchmark import chance, lives, tail_check
 from trainer.benchmark.chance import Range, Row
 from trainer.benchmark.counts import (
     EventCounts,
@@ -118,6 +118,7 @@ def metrics(cases: Sequence[Watched]) -> dict[str, Any]:
         "vus_pr": fmean(vus_pr) if vus_pr else None,
         "model_bytes": round(median(one.model_bytes for one in judged)),
         "us_per_sample": round(median(times), 2) if times else None,
+        "tail": tail_check.figures(one.tail for one in judged),
     }
 
 

@@ -15,6 +15,7 @@ from models.detector import DetectorOf, M, Result
 from models.messages import Event, Float64, Samples
 from trainer.benchmark.counts import Alarm, Span, point_mask, vus_pr
 from trainer.benchmark.outcome import Judged
+from trainer.benchmark.tail_check import exceeding, normal
 from trainer.evaluate import each_once
 
 KINDS = ("anomaly", "stuck")
@@ -50,23 +51,32 @@ def score(detector: DetectorOf[M], samples: Samples, since: M) -> Scored:
     return Scored(result, lasting + result.events, us_per_sample)
 
 
-def judge(scored: Scored, labels: Sequence[Span], period_s: float, model_bytes: int) -> Judged:
+def judge(
+    scored: Scored,
+    labels: Sequence[Span],
+    period_s: float,
+    model_bytes: int,
+    fails: bool = False,
+) -> Judged:
     """Return the part of a run that is saved; the figures are computed later.
 
     Args:
         scored: run over samples that are one period apart.
-        labels: first and last position of each labelled sequence, for ``vus_pr``.
+        labels: first and last position of each labelled sequence, for ``vus_pr`` and the tail.
         period_s: period of the samples, in seconds.
         model_bytes: size of the detector's network.
+        fails: whether the machine fails at the end of the array.
 
     """
     result, events, us_per_sample = scored
-    labelled = point_mask(labels, len(result.scores.times))
+    steps = len(result.scores.times)
+    labelled = point_mask(labels, steps)
     return Judged(
         alarms=alarms(events, result.scores.times, period_s),
         vus_pr=vus_pr(labelled, result.scores.score),
         model_bytes=model_bytes,
         us_per_sample=us_per_sample,
+        tail=exceeding(result.scores.probability, normal(labels, steps, fails)),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from trainer.benchmark import tail_check
 from trainer.benchmark.counts import Alarm, point_mask
 from trainer.benchmark.outcome import HEADLINE, Watched
 
@@ -46,6 +47,7 @@ def engines(cases: Sequence[Watched]) -> dict[str, Any]:
         "silent": sum(not each for each in leads),
         "lead": _distribution(timely),
         "alarm_share": alarm_share(cases),
+        "tail": tail_check.figures(case.judged.tail for case in cases),
     }
 
 
@@ -63,6 +65,7 @@ def bearings(cases: Sequence[Watched]) -> dict[str, Any]:
         "before": sum(each["before"] for each in found.values()),
         "false": sum(each["false"] for each in found.values()),
         "alarm_share": alarm_share(cases),
+        "tail": tail_check.figures(case.judged.tail for case in cases),
     }
 
 
@@ -75,6 +78,7 @@ def unit(cases: Sequence[Watched]) -> dict[str, Any]:
         "alarms": len(leads),
         "first_lead": max(leads, default=None),
         "alarm_share": alarm_share(cases),
+        "tail": tail_check.figures(case.judged.tail for case in cases),
     }
 
 

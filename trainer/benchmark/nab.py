@@ -18,7 +18,7 @@ from models.manifest import Events, Sampling, Severities, unscaled
 from models.messages import Float64, Samples
 from models.novelty import NoveltySettings, entry_samples
 from models.shown import short, shown
-from trainer.benchmark.nab_score import PROFILES, Profile, Rated, sweep
+from trainer.benchmark.nab_score import PROFILES, Profile, Rated, sweep, wrong
 from trainer.datasets import nab
 from trainer.datasets.nab import NabFile
 
@@ -65,6 +65,7 @@ def run(directory: Path) -> dict[str, Any]:
         "rows": rows,
         "us_per_sample": seconds / rows * 1e6,
         "profiles": {profile.name: _profile(judged, profile) for profile in PROFILES},
+        "wrong": _wrong(judged),
     }
 
 
@@ -131,6 +132,12 @@ def _folder(judged: Sequence[Judged], profile: Profile, threshold: float) -> dic
         "score": swept.scaled(threshold),
         "own_score": swept.scaled(OWN_THRESHOLD),
     }
+
+
+def _wrong(judged: Sequence[Judged]) -> dict[str, dict[str, int]]:
+    """Return the errors of each file that has some, at the detector's own threshold."""
+    found = {one.file.name: wrong(one.rated, OWN_THRESHOLD) for one in judged}
+    return {name: each._asdict() for name, each in found.items() if any(each)}
 
 
 def _found(file: Rated, threshold: float) -> int:

@@ -48,6 +48,13 @@ class Rated(NamedTuple):
     windows: Sequence[tuple[int, int]]  # first and last row of each, in order
 
 
+class Wrong(NamedTuple):
+    """The errors in one file at one threshold."""
+
+    missed: int  # windows without a detection
+    false_rows: int  # rows detected outside the windows
+
+
 class Sweep(NamedTuple):
     """The scores of several files at all thresholds that change them, highest threshold first."""
 
@@ -94,6 +101,19 @@ def sweep(files: Sequence[Rated], profile: Profile) -> Sweep:
         windows,
         profile,
     )
+
+
+def wrong(file: Rated, threshold: float) -> Wrong:
+    """Return what a threshold misses in a file, and what it detects outside the windows.
+
+    As in the score, the probation period does not count.
+    """
+    detected = (file.scores >= threshold) & _counted(file)
+    counted = [each for each in file.windows if each[1] >= _probation(len(detected))]
+    missed = sum(not detected[start : end + 1].any() for start, end in counted)
+    for start, end in file.windows:
+        detected[start : end + 1] = False
+    return Wrong(missed, int(detected.sum()))
 
 
 def _probation(rows: int) -> int:

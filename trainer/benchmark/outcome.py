@@ -22,6 +22,7 @@ import models
 import trainer
 from models.messages import Float32
 from trainer.benchmark.counts import Alarm, Span, union
+from trainer.benchmark.tail_check import Exceeding
 
 Detector = Literal["quantized", "float", "baseline", "last_value", "constant"]
 HEADLINE: Final = "anomaly"  # the kind of alarm that the main figures count
@@ -45,6 +46,7 @@ class Judged(_Kept):
     vus_pr: float | None = None  # None if nothing is labelled
     model_bytes: int = 0  # size of the network's file
     us_per_sample: float | None = None  # processor time of the whole pipeline
+    tail: Exceeding | None = None  # None if its scores have no probabilities
 
     def of(self, *kinds: str) -> list[Alarm]:
         """Return the alarms of these kinds."""

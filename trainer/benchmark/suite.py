@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from models.errors import DataError
 from trainer import pages
-from trainer.benchmark import nab, remaining, report, tables
+from trainer.benchmark import nab, remaining, report, tables, tail_check
 from trainer.benchmark.document import ALWAYS_ON, RANDOM, spread
 from trainer.benchmark.runs import Run
 from trainer.datasets import nasa
@@ -33,28 +33,33 @@ class Figure(NamedTuple):
     form: str = ".3f"
 
 
+_TAIL: Final = Figure("normal samples, % (1 % predicted)", f"tail.{tail_check.key(100)}", ".2f")
 FIGURES: Final[Mapping[str, Sequence[Figure]]] = {
     "nasa": (
         Figure("F1, published rule", "f1"),
         Figure("F1, causal rule", "causal.f1"),
         Figure("F1 of shifted alarms", "f1_shifted.mean"),
         Figure("steps in alarm, %", "alarm_share", ".1f"),
+        _TAIL,
     ),
     "skab": (
         Figure("point-wise F1", "point_f1"),
         Figure("F1 of shifted alarms", "point_f1_shifted.mean"),
         Figure("false-alarm rate, %", "far", ".1f"),
         Figure("missed-alarm rate, %", "mar", ".1f"),
+        _TAIL,
     ),
     "ims": (
         Figure("failing bearings warned", "warned", "g"),
         Figure("tests, first one right", "first_right", "g"),
         Figure("alarms of healthy ones", "false", "g"),
+        _TAIL,
     ),
     "cmapss": (
         Figure("engines warned in time", "warned", "g"),
         Figure("median lead, cycles", "lead.median", "g"),
         Figure("alarms too early", "false", "g"),
+        _TAIL,
     ),
 }
 _FOLDERS: Final = {"nasa": "nasa_smap"}  # where the names of folder and benchmark differ
@@ -68,6 +73,7 @@ class Plain(NamedTuple):
     is_there: Callable[[Path], bool]  # whether a folder has its data
     run: Callable[[Path], Mapping[str, Any]]  # returns its document
     cells: Callable[[Mapping[str, Any]], list[tuple[Figure, Mapping[str, float]]]]  # by column
+    wrong: Callable[[Mapping[str, Any]], str]  # HTML: where it fails
 
 
 def _life(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]]]:
@@ -94,9 +100,20 @@ def _nab(document: Mapping[str, Any]) -> list[tuple[Figure, Mapping[str, float]]
     return [(figure, {"novelty": score}) for figure, score in scores if score is not None]
 
 
+def _nowhere(document: Mapping[str, Any]) -> str:
+    """Return nothing: the errors of the remaining life are not told by engine."""
+    return ""
+
+
+def _nab_wrong(document: Mapping[str, Any]) -> str:
+    rows = ((name, *each.values()) for name, each in document["wrong"].items())
+    header = ("file, at its own threshold", "windows missed", "rows detected outside a window")
+    return pages.table(header, rows)
+
+
 PLAIN: Final = (
-    Plain("cmapss, life", "cmapss", remaining.is_there, remaining.document, _life),
-    Plain("nab", "nab", Path.is_dir, nab.run, _nab),
+    Plain("cmapss, life", "cmapss", remaining.is_there, remaining.document, _life, _nowhere),
+    Plain("nab", "nab", Path.is_dir, nab.run, _nab, _nab_wrong),
 )
 
 
@@ -156,6 +173,7 @@ def of_detectors(name: str, document: Mapping[str, Any], first: Run) -> Measured
     rows = [
         (figure, {column: over_seeds[column][figure.key] for column in _having(over_seeds, figure)})
         for figure in FIGURES[document["benchmark"]]
+        if _having(over_seeds, figure)
     ]
     wrong = report.wrong(first)
     failed = [f"{name} failed: {message}" for name, message in first.failed.items()]
@@ -177,7 +195,7 @@ def of_plain(plain: Plain, folder: Path) -> Measured:
         (figure, {name: spread([value]) for name, value in found.items()})
         for figure, found in plain.cells(document)
     ]
-    return Measured(plain.name, document, rows, "")
+    return Measured(plain.name, document, rows, plain.wrong(document))
 
 
 def of_forecasts(name: str, documents: Sequence[Mapping[str, Any]]) -> Measured:

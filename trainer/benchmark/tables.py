@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from trainer.benchmark import tail_check
 from trainer.benchmark.document import NAMES, Style
 from trainer.datasets.ims import FAILED
 
@@ -56,6 +57,13 @@ SAMPLES = (
     Column("VUS-PR", "vus_pr", ".3f"),
     Column("bytes", "model_bytes", "d"),
     Column("µs", "us_per_sample", ".1f"),
+)
+TAIL = (
+    Column("normal samples", "tail.samples", "d"),
+    *(
+        Column(f"predicted {100 / one_in:g} %", f"tail.{tail_check.key(one_in)}", ".2f")
+        for one_in in tail_check.ONE_IN
+    ),
 )
 
 
@@ -117,17 +125,17 @@ class Look(NamedTuple):
 
 LOOKS: Final[Mapping[Style, Look]] = {
     "events": Look(
-        {"published": PUBLISHED, "causal": CAUSAL, "samples, cost": SAMPLES},
+        {"published": PUBLISHED, "causal": CAUSAL, "samples, cost": SAMPLES, "tail, %": TAIL},
         CHANNEL,
         ("tp", "fp", "fn", "f1", "causal.f1", "alarm_share", "point_f1"),
     ),
     "engines": Look(
-        {"engines": ENGINES},
+        {"engines": ENGINES, "tail, %": TAIL},
         LIFE,
         ("warned", "lead.median", "false", "engines_false", "silent", "alarm_share"),
     ),
     "bearings": Look(
-        {"bearings": BEARINGS, "tests": TESTS},
+        {"bearings": BEARINGS, "tests": TESTS, "tail, %": TAIL},
         LIFE,
         ("warned", "first_right", "before", "false", "alarm_share"),
     ),

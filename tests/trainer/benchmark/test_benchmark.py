@@ -37,7 +37,7 @@ COUNTS = {
 FIGURES = {
     *COUNTS,
     *("causal", "with_stuck", "stuck", "alarm_share"),
-    *("point_f1", "far", "mar", "vus_pr", "model_bytes", "us_per_sample"),
+    *("point_f1", "far", "mar", "vus_pr", "model_bytes", "us_per_sample", "tail"),
 }
 OF_TOTALS = {"f1_interval", "f1_shifted", "point_f1_shifted"}
 CONFIG = """
@@ -134,6 +134,8 @@ def test_the_json_has_every_figure_of_every_detector(done: Benchmarked) -> None:
     assert figures["quantization"].keys() == {"A-1"}
     assert figures["quantized"]["total"]["model_bytes"] > 1000
     assert figures["baseline"]["total"]["model_bytes"] == 0
+    assert figures["quantized"]["total"]["tail"]["samples"] > 100
+    assert figures["baseline"]["total"]["tail"] is None  # it has no probabilities
     assert figures["config_digest"]
     for name in ("benchmark", "protocol", "software"):
         assert document[name]

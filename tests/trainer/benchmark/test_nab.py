@@ -15,6 +15,8 @@ from agent.bundles.load import baseline
 from agent.config.streams import BaselineChannelTable, BaselineTable
 from models.novelty import NoveltySettings
 from trainer.benchmark import nab
+from trainer.benchmark.nab_score import Rated, Wrong, wrong
+from trainer.datasets import nab as nab_files
 from trainer.datasets.nab import NabFile
 
 START, ROWS = datetime(2014, 4, 1, tzinfo=UTC), 2000
@@ -72,6 +74,20 @@ def test_the_settings_are_the_gateways_for_a_stream_without_a_bundle(period_s: f
     assert measured == rules.model_copy(update={"foretells": False})
 
 
+def test_each_file_with_errors_is_named(directory: Path) -> None:
+    step = nab_files.read(directory, "made/step")
+    late = Rated(np.where(np.arange(ROWS) >= 1301, 2.0, 0.5), step.windows)
+    assert wrong(late, 1.0) == Wrong(missed=1, false_rows=ROWS - 1301)
+    assert wrong(late, 3.0) == Wrong(missed=1, false_rows=0)
+    assert wrong(late, 0.1) == Wrong(missed=0, false_rows=ROWS - 300 - 101)
+    in_probation = Rated(np.where(np.arange(ROWS) < 300, 2.0, 0.5), [(10, 20)])
+    assert wrong(in_probation, 1.0) == Wrong(missed=0, false_rows=0)
+    document = nab.run(directory)
+    assert document["wrong"].get("calm/noise", {"missed": 0})["missed"] == 0
+    assert document["wrong"].get("made/step", {"missed": 0})["missed"] == 0
+    assert all(any(each.values()) for each in document["wrong"].values())
+
+
 def test_the_command_prints_a_table_and_writes_all_figures(directory: Path, tmp_path: Path) -> None:
     words = ["benchmark", "nab", "--data", str(directory), "--json", str(tmp_path / "nab.json")]
     done = subprocess.run(
@@ -86,7 +102,7 @@ def test_the_command_prints_a_table_and_writes_all_figures(directory: Path, tmp_
 
 
 def test_rows_at_the_same_time_are_scored_one_after_the_other(directory: Path) -> None:
-    file = nab.nab.read(directory, "made/step")
+    file = nab_files.read(directory, "made/step")
     times = file.times.copy()
     times[700:720] = times[700]
     assert not np.isnan(nab.scores(file._replace(times=times))[200:]).any()

@@ -109,6 +109,7 @@ def test_the_table_fits_a_terminal(make_outcome: MakeOutcome) -> None:
         *("published", *NAMES),
         *("causal", *NAMES),
         *("samples, cos", *NAMES),
+        *("tail, %", *NAMES),
         *("quantized", *names),
     ]
     totals = lines[: lines.index("")]

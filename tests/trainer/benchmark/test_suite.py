@@ -164,6 +164,24 @@ def test_nab_has_a_row_for_each_profile_and_threshold(tmp_path: Path) -> None:
     assert len(told.cells) == 2 * 3
 
 
+def test_the_report_names_the_files_of_nab_with_errors(tmp_path: Path) -> None:
+    """A series that jumps before the labelled window, and is calm in it."""
+    times = [f"2014-04-01 {row // 12:02}:{row % 12 * 5:02}:00" for row in range(280)]
+    rows = [f"{time},{100 if row == 230 else 1}" for row, time in enumerate(times)]
+    folder = tmp_path / "nab"
+    (folder / "real").mkdir(parents=True)
+    (folder / "real" / "pump.csv").write_text("\n".join(["timestamp,value", *rows]))
+    windows = {"real/pump.csv": [[times[265], times[275]]]}
+    (folder / "combined_windows.json").write_text(json.dumps(windows))
+    [(plain, found)] = suite.find(tmp_path).plain
+    told = suite.of_plain(plain, found)
+    assert told.document["wrong"]["real/pump"]["missed"] == 1
+    assert told.document["wrong"]["real/pump"]["false_rows"] >= 1
+    suite.write([told], [], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "Where it fails: nab" in page and "real/pump" in page
+
+
 def test_the_report_shows_where_it_fails(measured: suite.Measured, tmp_path: Path) -> None:
     told = suite.of_forecasts("ETTh1", [forecast(1, 0.5)])
     path = tmp_path / "made" / "report.html"
