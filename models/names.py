@@ -13,6 +13,7 @@ CHANNEL: Final = r"^[A-Za-z0-9_.\-]+$"  # a channel or source
 BUNDLE: Final = r"^[a-z0-9][a-z0-9.\-]{0,63}$"  # a bundle, or a family of models
 GROUP: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"  # a group of the operating system
 CLIENT_ID: Final = "^[!-~]{1,200}$"  # at an MQTT broker
+LANGUAGE: Final = r"^[a-z]{2}[a-z0-9\-]*$"  # as in BCP 47, in lower case
 DIGEST: Final = r"^[0-9a-f]{64}$"  # sha256
 
 ALLOWED: Final[Mapping[str, str]] = {  # by pattern
@@ -20,6 +21,7 @@ ALLOWED: Final[Mapping[str, str]] = {  # by pattern
     BUNDLE: "1 to 64 small letters, digits, '.' and '-', the first a letter or digit",
     GROUP: "letters, digits, '_', '.' and '-', the first a letter or '_'",
     CLIENT_ID: "1 to 200 printable ASCII characters without blanks",
+    LANGUAGE: "two small letters, such as 'en', and after them small letters, digits and '-'",
     DIGEST: "64 hexadecimal digits, the letters small",
 }
 

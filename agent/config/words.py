@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from agent.config.kinds import FilePath
-from models.names import CHANNEL
+from models.names import CHANNEL, LANGUAGE
 from models.settings import Table
 from models.validation import AfterValidator, Field, model_validator
 
@@ -53,7 +53,7 @@ class LanguageTable(Table):
         "en",
         min_length=2,
         max_length=16,
-        pattern=r"^[a-z]{2}[a-z0-9\-]*$",
+        pattern=LANGUAGE,
         description='Language of the alarms: "en", "de", or one of the catalogue',
     )
     catalogue: FilePath | None = Field(

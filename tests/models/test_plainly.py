@@ -64,7 +64,8 @@ def test_no_bad_value_brings_the_words_of_pydantic(table: type[BaseModel]) -> No
     ]
     assert lines
     for line in lines:
-        assert not [word for word in (*PYDANTICS, *PYTHONS) if word in line], line[:300]
+        said_of_it = line.removeprefix(line.split(" = ")[0])  # a name may end as a type does
+        assert not [word for word in (*PYDANTICS, *PYTHONS) if word in said_of_it], line[:300]
         assert "is not a value that this setting can have" not in line, line[:300]
         assert len(line) < 600
         assert line.isprintable()

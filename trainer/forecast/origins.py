@@ -73,7 +73,8 @@ def _edges(known: Int64, settings: ForecastTable) -> list[tuple[int, int]]:
     """
     last = len(known) - settings.horizon_steps + 1
     first = min(round(BEFORE_SHARE * len(known)), last - 1)
-    edges = known[np.linspace(first, last, settings.choice.origins + 1).round().astype(int)]
+    places = np.linspace(first, last, settings.choice.origins + 1).round().astype(int)
+    edges = np.append(known, known[-1] + 1)[places]
     return list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from agent.alarms.points import Labelled
 from agent.handling.states import WORDS
 from agent.handling.transition import LABELS, SAID
 from agent.wording.english import TEXTS
@@ -203,8 +204,8 @@ def test_similar_alarms_come_with_what_staff_said_of_them(kept: Kept) -> None:
         one = alarm(number, channels=other if number == 6 else flow)
         kept.take(one, one | {"state": "closed", "closed": ONSET, "ended": "normal"})
     kept.take(alarm(1, "fan", channels=flow), alarm(9, kind="stuck", channels=flow))
-    kept.ask("labelled", alarm(7), label="false", why="was wrong")
-    kept.ask("labelled", alarm(7), label="confirmed", why="strainer blocked")
+    kept.ask("labelled", alarm(7), labelled=Labelled("false"), why="was wrong")
+    kept.ask("labelled", alarm(7), labelled=Labelled("confirmed"), why="strainer blocked")
     kept.ask("noted", alarm(7), why="cleaned it")
     document = json.loads(kept.call("show", "pump#8", "--json").output)["alarm"]["similar"]
     assert [one["number"] for one in document] == [7, 5, 4, 3, 2]

@@ -100,7 +100,7 @@ def test_a_closed_form_has_quantiles_in_scales_of_its_own_context() -> None:
     )
     values, scales = walk(1700, 1), np.ones(2, np.float32)
     parts = StepParts(values[:1200], 900, values[1200:])
-    found = build(settings, scales, parts, None, lambda line: None)
+    found = build(settings, channels(1, 1), parts, None, lambda line: None)
     assert len(found.linear) == 16, "the map with the long context was not chosen"
     cutter = Cutter(walk(3000, 2), scales, settings).shortened(16)
     windows = cutter.cut(cutter.some(400))
