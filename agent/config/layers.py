@@ -101,8 +101,9 @@ class Layers:
     def _replace(
         self, below: Any, key: str | int, value: Any, at: Location, origin: Origin
     ) -> None:
-        for location in [other for other in self._origins if other[: len(at)] == at]:
-            del self._origins[location]
+        if at in self._origins:  # without it, nothing below it has an origin either
+            for location in [other for other in self._origins if other[: len(at)] == at]:
+                del self._origins[location]
         below[key] = value
         self._origins[at] = [origin]
 
