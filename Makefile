@@ -88,6 +88,7 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
+	$(BIN)/python -m tests.bench.alarms
 
 # goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
 proof:

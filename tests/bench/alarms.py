@@ -22,12 +22,13 @@ import pty
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tty
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from agent.control.client import ask
 from agent.store.reader import Reader
@@ -37,6 +38,7 @@ STREAMS, CHANNELS = 100, 5
 START_S = 60.0  # most for a start or a stop
 WAIT_S = 60.0  # most for an event
 MB = 2**20
+PERIOD_S = 0.1  # of the serial line; a part of every time to the alarm
 BASELINE = """
 [streams.baseline]
 period_s = {period_s}
@@ -207,11 +209,11 @@ def times(directory: Path, rounds: int) -> dict[str, Any]:
     seen: list[float] = []
     commands: list[float] = []
     sockets: list[float] = []
-    with running(config), _followed(config) as follow:
-        _wait(lambda: _first_row(controller, config), "the first row")
+    with running(config), _followed(config) as follow, _Device(controller) as device:
+        _wait(lambda: _samples(config) > 0, "the first sample")
         for number in range(1, rounds + 1):
             begun = time.monotonic()
-            os.write(controller, b"20\n")
+            device.value = 20
             _next(follow, number, "opened")
             seen.append(time.monotonic() - begun)
             commands.append(_timed_command(config, number))
@@ -219,7 +221,7 @@ def times(directory: Path, rounds: int) -> dict[str, Any]:
             begun = time.monotonic()
             _ask(config, "alarm.acknowledge", number)
             sockets.append(time.monotonic() - begun)
-            os.write(controller, b"1\n")
+            device.value = 1
             _next(follow, number, "closed")
     return {
         "reading_to_follow_s": _quantiles(seen, 1.0),
@@ -228,10 +230,25 @@ def times(directory: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def _first_row(controller: int, config: Path) -> bool:
-    """Send rows until one is taken: the first may be a part of a line, and is left out."""
-    os.write(controller, b"1\n")
-    return _samples(config) > 0
+class _Device:
+    """A device that sends a value in each period: a sample ends when the next one begins."""
+
+    def __init__(self, controller: int) -> None:
+        self.value = 1
+        self._controller, self._stopping = controller, threading.Event()
+        self._thread = threading.Thread(target=self._send)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+
+    def _send(self) -> None:
+        while not self._stopping.wait(PERIOD_S):
+            os.write(self._controller, b"%d\n" % self.value)
 
 
 def _line_config(directory: Path, port: str) -> Path:
@@ -241,7 +258,7 @@ def _line_config(directory: Path, port: str) -> Path:
         '[gateway]\nsite = "plant"\nname = "gw-1"\n[store]\ndirectory = "data"\n'
         '[[streams]]\nname = "pump"\nsilent_after_s = 3600\n'
         '[[streams.limits]]\nchannel = "flow"\nhigh_critical = 10\noff_delay_s = 0\n'
-        + BASELINE.format(period_s=0.1)
+        + BASELINE.format(period_s=PERIOD_S)
         + '[[streams.baseline.channels]]\nname = "flow"\n'
         f'[[inputs]]\nname = "line"\nport = "{port}"\nstream = "pump"\ncolumns = ["flow"]\n'
     )
