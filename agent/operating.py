@@ -206,8 +206,14 @@ class Operating:
         seconds, until_clear = 0.0, False
         if what == "shelved":
             seconds, until_clear = _hours(arguments) * _HOUR_S, _flag(arguments, "until_clear")
-        alarm = reported(stream) if number is None else self._alarm(stream, number)
+        alarm = self._reported(stream) if number is None else self._alarm(stream, number)
         return Request(what, alarm, by, door, revision, why, seconds, until_clear, labelled)
+
+    def _reported(self, stream: str) -> dict[str, Any]:
+        """Return what stands for the alarm of a fault without one."""
+        if stream not in self._points.streams:
+            raise _wrong(f"there is no stream {stream!r}")
+        return reported(stream)
 
     def _labelled(
         self, arguments: Mapping[str, Any], begin: float | None, end: float | None

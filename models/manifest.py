@@ -557,6 +557,8 @@ class RemainingPart(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> RemainingPart:
         check_levels("levels", self.levels)
+        if not {0.1, 0.9} <= set(self.levels):
+            raise ValueError("levels lack those of the 80 % interval, 0.1 and 0.9")
         if len(self.scale) != self.inputs or len(self.weights) != 2 * self.inputs + 1:
             raise ValueError(f"scale and weights do not fit {self.inputs} inputs")
         if any(len(offsets) != len(self.levels) for offsets in self.offsets):

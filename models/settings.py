@@ -84,6 +84,10 @@ def tags(table: type[BaseModel]) -> tuple[str, ...]:
     return () if field is None else get_args(field.annotation)
 
 
+# settings that are never repeated in an error, as that goes into the log and to central ops
+_MAY_HOLD_A_SECRET = ("url",)
+
+
 def _explain(
     location: Location,
     table: type[BaseModel] | None,
@@ -108,6 +112,8 @@ def _explain(
             return f"{place}: must be a list of tables: write [[{place}]], not [{place}]"
     if isinstance(wrong["input"], Mapping):  # its text names the keys
         return f"{place}: {reason(wrong)}" if place else reason(wrong)  # of the file, or a table
+    if location and location[-1] in _MAY_HOLD_A_SECRET:
+        return f"{place}: {reason(wrong)}"
     return f"{place} = {written(wrong['input'])}: {reason(wrong)}"
 
 

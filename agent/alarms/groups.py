@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -16,6 +17,8 @@ from agent.handling.flood import Flood, FloodLimits
 from agent.handling.priority import PRIORITIES
 from agent.handling.states import Standing
 from agent.handling.transition import What
+
+_LOG = logging.getLogger(__name__)
 
 _LEAVING_MAX: Final = 500  # in one tick
 _TOLD_MAX: Final = 20  # members of a group in a text, by number
@@ -50,7 +53,11 @@ class Groups:
         """Continue with what ``changed`` returned, and with the groups of the standings."""
         self._members = {key for key, standing in standings.items() if standing.grouped}
         if state is not None:
-            self.flood.restore(json.loads(state))
+            try:
+                self.flood.restore(json.loads(state))
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                _LOG.warning("the state of the flood is damaged, it begins anew: %s", error)
+                return
             self._saved = state
 
     def admit(

@@ -13,7 +13,7 @@ does no I/O and reads no clock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
@@ -100,6 +100,11 @@ class Points:
         self._groups.flood.limits = flood
         self._register.configure(handled)
         self._suppressing.configure(suppressions)
+
+    @property
+    def streams(self) -> Collection[str]:
+        """The names of the configured streams."""
+        return self._register.streams
 
     def restore(
         self, saved: Mapping[Key, Standing], at: float, memory: Mapping[str, bytes] | None = None

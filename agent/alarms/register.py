@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -61,6 +61,11 @@ class Register:
             if (moved := machine.moved(standing, by_s)) != standing:
                 self.amend(key, moved)
         self._look_for_dues()
+
+    @property
+    def streams(self) -> Collection[str]:
+        """The names of the configured streams."""
+        return self._handled.keys()
 
     def of(self, stream: str) -> Handled:
         """Return the handling of a stream's alarms."""

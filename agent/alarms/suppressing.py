@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 from agent.alarms.names import Key, kind_and_channel
@@ -10,6 +11,8 @@ from agent.alarms.register import Register
 from agent.handling import machine
 from agent.handling.states import Standing
 from agent.handling.suppression import Suppression, Suppressions
+
+_LOG = logging.getLogger(__name__)
 
 
 class Suppressing:
@@ -30,7 +33,10 @@ class Suppressing:
     def restore(self, state: bytes | None, at: float) -> None:
         """Continue with what ``changed`` returned."""
         if state is not None:
-            self._suppressions.restore(json.loads(state), at)
+            try:
+                self._suppressions.restore(json.loads(state), at)
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                _LOG.warning("the state of the suppressions is damaged, it begins anew: %s", error)
 
     def changed(self) -> bytes | None:
         """Return the state of the conditions, for the store; None if that has not changed."""

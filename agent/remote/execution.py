@@ -84,6 +84,7 @@ class Execution:
             if said["command"] not in ALLOWED | {SAMPLES}:
                 known = ", ".join(sorted(ALLOWED | {SAMPLES}))
                 raise Rejected("unknown_command", f"central ops may ask for {known}")
+            self._check_arguments(said["command"], said["arguments"])
         except Rejected as error:
             self.counts[error.cause] += 1
             return refused(error.cause, f"nothing was done: {error}")
@@ -95,6 +96,8 @@ class Execution:
         known = self._known.get(said["id"])
         if known is None:
             return None
+        if said["command"] == SAMPLES and known.expires <= self._clock.wall_s():
+            return None  # they would be read again for whoever has recorded the command
         if known.digest != said["digest"]:
             raise Rejected("replayed", "another command had this id")
         stored: dict[str, Any] = json.loads(known.answer)
@@ -116,6 +119,18 @@ class Execution:
         if len(self._known) >= self.settings.ids_max:
             raise Rejected("crowded", "too many commands have not expired; try again later")
 
+    def _check_arguments(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Refuse arguments that would be ignored, such as another name for the time of a label."""
+        if name == SAMPLES:
+            return  # the listener checks them
+        known = self._operating.verbs()[name].arguments
+        if unknown := sorted(arguments.keys() - known):
+            raise Rejected(
+                "malformed",
+                f"{name} does not know {', '.join(map(repr, unknown))}; it accepts"
+                f" {', '.join(sorted(known))}",
+            )
+
     def _outcome(self, said: Mapping[str, Any], by: str) -> dict[str, Any]:
         if said["command"] == SAMPLES:
             self.counts["done"] += 1
@@ -131,6 +146,7 @@ class Execution:
     def _keep(self, said: Mapping[str, Any], outcome: Mapping[str, Any]) -> None:
         known = Known(said["expires"], said["digest"], json.dumps(outcome))
         self._known[said["id"]] = self._batch.orders[said["id"]] = known
+        self._batch.ordered[said["id"]] = str(said["arguments"].get("stream"))
 
     def _forget(self, now_s: float) -> None:
         """Forget the ids of commands that have expired; the next commit does the same."""

@@ -42,6 +42,7 @@ from agent.remote.proof import Proof
 _LOG = logging.getLogger(__name__)
 
 _WAITING_MAX: Final = 100  # received and not processed
+_STOP_S: Final = 3.0  # the unit gives the whole agent 15 s to stop
 _LOOK_S: Final = 1.0  # between checks whether to stop, while nothing happens
 _ANSWER_EXPIRY_S: Final = 3600.0  # at the broker
 _WHY: Final[Mapping[str, str]] = {
@@ -121,10 +122,13 @@ class Listener:
             connection.events.put(Woken())
 
     def stop(self) -> None:
-        """End receiving, and wait for the end."""
+        """End receiving, and wait for the end, but not for a broker that does not answer.
+
+        What is not acknowledged arrives again at the next start.
+        """
         self.ask_to_stop()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(_STOP_S)
 
     def document(self) -> dict[str, Any]:
         """Return the state of the link and the commands refused unseen by the loop, by cause."""

@@ -42,6 +42,8 @@ def _read(
     at_s = _moment(reader, stream, arguments)
     begin = at_s - _number(arguments, "before_s", 300.0, 0.0, _SPAN_S_MAX)
     end = at_s + _number(arguments, "after_s", 300.0, 0.0, _SPAN_S_MAX)
+    if not begin < end:
+        raise Rejected("malformed", "the period is empty: give before_s or after_s")
     found = reader.history(stream, begin, end, wanted)
     rows = rows_of(found.points)
     head = {"stream": stream, "channels": found.channels, "interval_s": found.interval_s}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,6 +14,8 @@ from agent.alarms.suspect import CHANNELS_MAX, Finding, Relations
 from agent.scoring.part import Changes, Moment, Part
 from agent.store.batch import Batch
 from models.times import unix_s
+
+_LOG = logging.getLogger(__name__)
 
 
 class Companions(Part):
@@ -74,9 +77,12 @@ class Companions(Part):
     def restore(self, data: bytes, batch: Batch) -> None:
         """Continue to learn, if the channels are the same."""
         self._changes.restore(data)
-        saved = json.loads(data)
-        if tuple(saved["channels"]) == self._channels:
-            self._relations = Relations.from_document(saved)
+        try:
+            saved = json.loads(data)
+            if tuple(saved["channels"]) == self._channels:
+                self._relations = Relations.from_document(saved)
+        except (ValueError, TypeError, KeyError) as error:
+            _LOG.warning("the relations of the channels are learnt anew: %s", error)
 
 
 def _off(alarm: Mapping[str, Any]) -> list[str]:

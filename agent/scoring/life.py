@@ -6,6 +6,7 @@ that the alarms do not depend on how samples are grouped into commits.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ from models.messages import Event, Float32, Forecast, Samples
 from models.names import REMAINING_LIFE
 from models.remaining import Life, Remaining
 from models.shown import short
+from models.state import StateMismatch
 from models.times import iso_time, unix_s
+
+_LOG = logging.getLogger(__name__)
 
 
 class RemainingLife(Part):
@@ -126,6 +130,11 @@ class RemainingLife(Part):
     def restore(self, data: bytes, batch: Batch) -> None:
         """Continue with them; close the alarms of limits that are no longer set."""
         size = int.from_bytes(data[:4], "big")
-        self._state = self._model.restore(data[4 : 4 + size])
-        left = self._watch.restore(data[4 + size :])
+        try:
+            self._state = self._model.restore(data[4 : 4 + size])
+            left = self._watch.restore(data[4 + size :])
+        except (StateMismatch, ValueError, TypeError, KeyError) as error:
+            _LOG.warning("the remaining life starts from nothing: %s", error)
+            self._state = self._model.start()
+            return
         self._teller.close_alarms("limit_removed", batch, left)

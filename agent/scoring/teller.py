@@ -129,8 +129,7 @@ class StreamTeller:
             count = {"renewed": alarm.get("renewed", 0) + 1}
             now = self.alarms.remark(alarm["number"], {**found, **count})
             batch.tell(now)
-            found_by = _FOUND_BY.get(now["kind"], self._detector.detector)
-            self.send("alarm", self._clock.wall_s(), now, batch, found_by)
+            self.send("alarm", self._clock.wall_s(), now, batch, self._found_by(now))
 
     def open_silence(self, since_monotonic_s: float, batch: Batch, reason: Reason | None) -> None:
         """Open the alarm ``silent``, once until the next reading; see ``Stream.open_silence``."""

@@ -41,6 +41,7 @@ class Batch:
     notices: list[Notice] = field(default_factory=list)  # for hooks on site
     settled: list[int] = field(default_factory=list)  # rows of notices to delete
     orders: dict[str, Known] = field(default_factory=dict)  # commands of central ops, by id
+    ordered: dict[str, str] = field(default_factory=dict)  # id -> stream that it is about
     messages: list[Outgoing] = field(default_factory=list)
     state: dict[str, dict[str, bytes]] = field(default_factory=dict)  # stream -> part -> data
     # streams whose stored state belongs to another detector: deleted before ``state`` is written
@@ -80,6 +81,8 @@ class Batch:
         self.messages = [one for one in self.messages if one.stream not in streams]
         self.state = {name: parts for name, parts in self.state.items() if name not in streams}
         self.forgotten.difference_update(streams)
+        for name in [name for name, of in self.ordered.items() if of in streams]:
+            self.orders.pop(name, None)  # it was not done, so it may come again
 
     def shed_samples(self, rows_max: int) -> int:
         """Drop the oldest samples beyond ``rows_max``; return how many. Nothing else is dropped."""

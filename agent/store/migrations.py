@@ -287,8 +287,9 @@ def _m005_records(database: Database) -> None:
     _execute(
         database,
         """CREATE TABLE orders (
-            id TEXT PRIMARY KEY, expires REAL NOT NULL, digest TEXT NOT NULL, answer TEXT NOT NULL
-        ) STRICT, WITHOUT ROWID""",
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, expires REAL NOT NULL,
+            digest TEXT NOT NULL, answer TEXT NOT NULL
+        ) STRICT""",
     )
 
 

@@ -24,7 +24,7 @@ def write(records: Connection, orders: Mapping[str, Known], forgotten: int | Non
     if forgotten is not None:
         records.execute("DELETE FROM orders WHERE expires <= ?", [forgotten])
     records.executemany(
-        "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO orders (id, expires, digest, answer) VALUES (?, ?, ?, ?)",
         [(name, *known) for name, known in orders.items()],
     )
 

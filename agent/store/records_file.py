@@ -119,7 +119,7 @@ class RecordsFile:
         batch.transitions, batch.standings = [], {}
         batch.notices, batch.settled = [], []
         batch.forgotten = set()
-        batch.counters, batch.orders = {}, {}
+        batch.counters, batch.orders, batch.ordered = {}, {}, {}
 
     def drop_old(self, retention: Retention, now_s: float) -> None:
         """Delete alarms that have been closed for too long.

@@ -250,7 +250,7 @@ def _is_notice(row: Row) -> bool:
 
 
 def _is_order(row: Row) -> bool:
-    name, expires, digest, answer = row
+    _, name, expires, digest, answer = row
     texts = all(isinstance(one, str) for one in (name, digest, answer))
     return texts and isinstance(expires, float) and bool(_read(answer))
 
@@ -323,7 +323,7 @@ _LOGBOOK: Final = _Table(
     "logbook", "id, stream, point, number, revision, at, what, document", "id", _is_transition
 )
 _NOTICES: Final = _Table("notices", "id, hook, notice, at, clock, document", "id", _is_notice)
-_ORDERS: Final = _Table("orders", "id, expires, digest, answer", "id", _is_order)
+_ORDERS: Final = _Table("orders", "number, id, expires, digest, answer", "number", _is_order)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
     "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from agent.alarms.handled import Handled
 from agent.alarms.points import Points
 from agent.control.inbox import Asker, Command
 from agent.control.protocol import Refused
@@ -25,7 +26,7 @@ SOMEBODY = 12_345  # neither root nor the agent's user
 
 
 def operating() -> Operating:
-    points = Points({})
+    points = Points({"pump": Handled()})
     points.take(ALARM, 0.0)
     return Operating(points, lambda _, number: ALARM if number == 1 else None, lambda: 1.0, ROLES)
 
@@ -52,6 +53,12 @@ def test_operators_handle_alarms_and_maintainers_take_them_out_of_service() -> N
         asked("alarm.out-of-service", {"operators"}, reason="motor")
     with pytest.raises(Refused, match="not in the group operators, which may handle alarms"):
         asked("alarm.acknowledge", {"maintainers"})
+
+
+def test_a_label_needs_a_stream_that_there_is() -> None:
+    label = {"stream": "pmup", "label": "confirmed", "from": 1.0, "to": 2.0}
+    with pytest.raises(Refused, match="there is no stream 'pmup'"):
+        operating().perform("alarm.label", label, "maria", "terminal")
 
 
 def test_another_door_brings_its_own_permission_and_the_name_that_it_knows() -> None:

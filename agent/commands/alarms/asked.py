@@ -125,5 +125,5 @@ def _not_the_newest(alarm: Mapping[str, Any]) -> str:
     name = f"{alarm['stream']}#{alarm['number']}"
     if not alarm["logbook"]:
         return f"{name} is of before the agent had a logbook; it can get a note or a label"
-    newest = alarm["logbook"][-1]
-    return f"{name} is over; the newest alarm of its kind is {newest['stream']}#{newest['number']}"
+    newest = max(row["number"] for row in alarm["logbook"])
+    return f"{name} is over; the newest alarm of its kind is {alarm['stream']}#{newest}"

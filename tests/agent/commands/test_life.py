@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,6 +42,17 @@ def call(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+@contextlib.contextmanager
+def following(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a command that does not end by itself; at the end it is killed."""
+    command = [sys.executable, "-m", "agent", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def configure(directory: Path) -> Path:
     (directory / "data").mkdir()
     (directory / "flow.csv").touch()
@@ -54,6 +66,7 @@ directory = "data"
 flush_interval_s = 0.1
 [[streams]]
 name = "flow"
+silent_after_s = 36000 # on a busy machine a test takes long, and would meet an alarm
 baseline = { period_s = 1.0, channels = [{ name = "flow" }] }
 [[inputs]]
 name = "rows"
@@ -264,36 +277,21 @@ def test_a_cause_that_does_not_exist_names_those_that_do(tmp_path: Path) -> None
 
 
 def test_alarms_follow_prints_the_end_and_the_return_of_the_agent(started: RealAgent) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "agent",
-        "alarms",
-        "--follow",
-        "--utc",
-        "--config",
-        str(started.config),
-    ]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    ) as following:
-        assert following.stdout is not None
+    words = ["alarms", "--follow", "--utc", "--config", str(started.config)]
+    with following(*words) as process:
+        assert process.stdout is not None
         started.kill()
-        assert "UTC: the agent was killed" in following.stdout.readline()
+        assert "UTC: the agent was killed" in process.stdout.readline()
         started.start()
-        assert following.stdout.readline() == "an agent watches again\n"
-        following.send_signal(signal.SIGINT)
-        assert following.wait(60) == 130
-        following.communicate()
+        assert process.stdout.readline() == "an agent watches again\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
 
 
 def test_after_a_document_there_is_no_second_one(started: RealAgent) -> None:
-    words = ["alarms", "--follow", "--json", "--config", str(started.config)]
-    with subprocess.Popen(
-        [sys.executable, "-m", "agent", *words], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ) as following:
-        assert following.stdout is not None
-        assert json.loads(following.stdout.readline())["agent"]["watching"]
-        following.send_signal(signal.SIGINT)
-        assert following.wait(60) == 130
-        assert following.stdout.read() == ""
+    with following("alarms", "--follow", "--json", "--config", str(started.config)) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["agent"]["watching"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert process.stdout.read() == ""

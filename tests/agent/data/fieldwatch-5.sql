@@ -34,9 +34,10 @@ CREATE TABLE notices (
         ) STRICT;
 INSERT INTO "notices" VALUES(1,'pager','a0',1700000000.0,'synced',X'7B22666F726D223A317D');
 CREATE TABLE orders (
-            id TEXT PRIMARY KEY, expires REAL NOT NULL, digest TEXT NOT NULL, answer TEXT NOT NULL
-        ) STRICT, WITHOUT ROWID;
-INSERT INTO "orders" VALUES('0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f',1700000600.0,'abababababababababababababababababababababababababababababababab','{"ok": true, "result": {}}');
+            number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, expires REAL NOT NULL,
+            digest TEXT NOT NULL, answer TEXT NOT NULL
+        ) STRICT;
+INSERT INTO "orders" VALUES(1,'0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f',1700000600.0,'abababababababababababababababababababababababababababababababab','{"ok": true, "result": {}}');
 CREATE TABLE outbox (
             seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, stream TEXT, time TEXT NOT NULL,
             clock TEXT NOT NULL, bundle TEXT, detector TEXT, data BLOB NOT NULL
