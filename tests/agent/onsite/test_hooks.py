@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
 from agent.alarms.points import Points, Request
+from agent.commits import Commits
 from agent.config.onsite import HookTable
 from agent.onsite.hooks import Hooks
 from agent.onsite.outcome import Done, Outcome
@@ -23,6 +25,7 @@ from agent.store.migrations import RECORDS
 from agent.store.reader import Reader
 from agent.store.salvage import mend
 from agent.store.writer import Store
+from models.errors import StoreError
 from tests.conftest import wait_until
 from tests.web_receiver import Answer, Receiver
 
@@ -387,3 +390,29 @@ def test_a_hook_forgets_what_the_cap_has_dropped(tmp_path: Path) -> None:
     rows = set(worker._seen), set(worker._attempts)
     site.close()
     assert rows == ({3}, {3})
+
+
+def test_a_failed_commit_does_not_make_a_hook_tell_again(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, web(receiver))
+    relay = MagicMock(**{"acknowledged.return_value": [], "counters.return_value": {}})
+    streams = MagicMock()
+    clock = MagicMock(**{"quality.return_value": "unsynced", "wall_s.return_value": NOW_S})
+    commits = Commits(
+        *(site.store, streams, {}, relay, MagicMock(), clock, Batch(), 1e9, MagicMock(), site.hooks)
+    )
+    monkeypatch.setattr(commits, "_save", lambda _: None)
+    monkeypatch.setattr(commits, "_handle_alarms", lambda: None)
+    site.raised(1)
+    wait_until(lambda: site.told("ops")["sent"] == 1, "told")
+    with monkeypatch.context() as failing:
+        failing.setattr(site.store, "commit", MagicMock(side_effect=StoreError("disk full")))
+        for _ in range(5):
+            commits.commit(None, stopping=False)
+            time.sleep(0.1)
+    waiting = list(commits.batch.settled)
+    commits.commit(None, stopping=False)
+    site.close()
+    assert (waiting, commits.batch.settled) == ([1], [])
+    assert len(receiver.got) == 1
