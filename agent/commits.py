@@ -124,7 +124,7 @@ class Commits:
         batch = self.batch
         batch.acked += self._relay.acknowledged()
         batch.counters |= self._relay.counters()
-        batch.settled += self._hooks.settled()
+        batch.settled = list(dict.fromkeys(batch.settled + self._hooks.settled()))
         self._streams.flush(batch)
         self._save(stopping)
         self._handle_alarms()
@@ -140,6 +140,7 @@ class Commits:
             self._failed(error)
             if not batch.acked:  # all of them are deleted
                 self._relay.committed(acked)
+            if not batch.settled:  # the same; what is not deleted must not be told again
                 self._hooks.committed(settled)
             return False
         finally:

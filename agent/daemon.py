@@ -498,6 +498,7 @@ def run(config_file: Path, checker: Checker) -> int:
     """
     start_logging()
     inbox = Inbox()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, exit codes of hooks are lost
     # SIGHUP may arrive while the bundles load
     signal.signal(signal.SIGHUP, lambda *_: inbox.signal("reload", "SIGHUP"))
     with checker:

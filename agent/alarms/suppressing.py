@@ -63,10 +63,6 @@ class Suppressing:
         """Return why alarms of a point are suppressed now; None: they are not."""
         return self._suppressions.reason(key[0], *kind_and_channel(key[1]))
 
-    def applying(self) -> list[str]:
-        """Return stream and reason of each suppression that applies now."""
-        return self._suppressions.applying()
-
     def tick(self, at: float) -> None:
         """Follow the conditions that alarms and time decide, and change the points."""
         if self._looked != self._register.changes:

@@ -95,11 +95,6 @@ class Suppressions:
         self.changed = bool(configured)  # whether the state differs from what was saved
 
     @property
-    def configured(self) -> bool:
-        """Whether there are any."""
-        return bool(self._all)
-
-    @property
     def watched(self) -> Mapping[str, frozenset[str]]:
         """The channels whose values are needed, by stream."""
         pairs = {(one.when.stream, one.when.channel) for one in self._all.values()}
@@ -194,11 +189,6 @@ class Suppressions:
             if key in self._ended and one.concerns(stream, kind, channel):
                 return self._ended[key]
         return "it is no longer configured"
-
-    def applying(self) -> list[str]:
-        """Return stream and reason of each suppression that applies now."""
-        found = (one for key, one in self._all.items() if self._watches[key].applies)
-        return [f"{one.stream}: {one.reason}" for one in found]
 
     def move(self, by_s: float) -> None:
         """Move the gateway's times, because its clock was set by this much."""

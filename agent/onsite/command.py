@@ -131,5 +131,11 @@ def _input(document: bytes) -> Iterator[BinaryIO]:
 
 
 def _has_ended(pid: int) -> bool:
-    """Whether a child has ended; it stays a zombie, so that its number is not used again."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    """Whether a child has ended; it stays a zombie, so that its number is not used again.
+
+    It is no zombie if the agent has inherited SIGCHLD as ignored; then its exit code is unknown.
+    """
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 FORM: Final = 1  # of the document; it rises if a receiver must change
 _CHANNELS_MAX: Final = 20  # of an alarm, so that a notice stays small
+_STOP_S_MAX: Final = 3.0  # for all workers together
 
 Find = Callable[[str, int], dict[str, Any] | None]
 
@@ -48,6 +50,7 @@ class Hooks:
         self._settings: dict[str, HookTable] = {}
         self._workers: dict[str, Worker] = {}
         self._leaving: list[Worker] = []
+        self._left: list[int] = []  # settled rows of workers that have ended
         self._running = False
         self._language = "en"
 
@@ -71,7 +74,9 @@ class Hooks:
         del self._settings[name]
         worker = self._workers.pop(name)
         worker.ask_to_stop()
-        self._leaving = [one for one in self._leaving if one.alive] + [worker]
+        ended = [one for one in self._leaving if not one.alive]
+        self._left += [row for one in ended for row in one.settled()]
+        self._leaving = [one for one in self._leaving if one not in ended] + [worker]
 
     def _begin(self, name: str, hook: HookTable) -> None:
         from agent.onsite.worker import Worker  # only if a hook is configured
@@ -92,8 +97,9 @@ class Hooks:
         workers = [*self._workers.values(), *self._leaving]
         for worker in workers:
             worker.ask_to_stop()
+        deadline = time.monotonic() + _STOP_S_MAX
         for worker in workers:
-            worker.join()
+            worker.join(max(0.0, deadline - time.monotonic()))
 
     def notices(self, made: Sequence[Transition], alarms: Sequence[dict[str, Any]]) -> list[Notice]:
         """Return what the hooks must be told of these transitions.
@@ -140,7 +146,8 @@ class Hooks:
     def settled(self) -> list[int]:
         """Return the rows to delete: they are delivered, refused, or too old."""
         workers = [*self._workers.values(), *self._leaving]
-        return [row for worker in workers for row in worker.settled()]
+        left, self._left = self._left, []
+        return left + [row for worker in workers for row in worker.settled()]
 
     def committed(self, deleted: list[int]) -> None:
         """Record that a commit has deleted these rows, and perhaps added others."""

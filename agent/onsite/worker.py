@@ -34,7 +34,6 @@ _LOOK_S_MAX: Final = 60.0  # also when nothing wakes the thread, for what become
 _ROWS_READ: Final = 100
 _IN_A_ROW: Final = 5  # failures of one notice, until others get a turn
 _HOUR_S: Final = 3600.0
-_STOP_S_MAX: Final = 2.0
 
 
 class Channel(Protocol):
@@ -120,10 +119,10 @@ class Worker:
         self._stopping.set()
         self._wake.set()
 
-    def join(self) -> None:
-        """Wait for its end; it is not waited for if it hangs in a request, as it has no data."""
+    def join(self, wait_s: float) -> None:
+        """Wait for its end, but no longer than this: if it hangs in a request, it has no data."""
         if self._thread.ident is not None:
-            self._thread.join(_STOP_S_MAX)
+            self._thread.join(wait_s)
 
     def wait(self) -> None:
         """Wait for its end, in the thread that takes its place."""
@@ -160,15 +159,21 @@ class Worker:
             _LOG.debug("hook %s: %s", self._settings.name, error)
             return 1.0
         waiting = [one for one in rows if one.row not in self._over and not self._expires(one)]
+        self._forget_all_but({one.row for one in rows})
         if not waiting:
-            self._attempts.clear()
-            self._seen.clear()
             return _LOOK_S_MAX
         # in order; but one that always fails must not hold up all others
         notice = min(waiting, key=lambda one: (self._attempts[one.row] // _IN_A_ROW, one.row))
         change = json.loads(notice.document)["transition"]
         self._judge(notice, channel.deliver(notice.id, notice.document, change, self._stopping))
         return 0.0
+
+    def _forget_all_but(self, rows: set[int]) -> None:
+        """Forget rows that are no longer in the queue, such as those above its cap."""
+        for gone in self._seen.keys() - rows:
+            del self._seen[gone]
+        for gone in self._attempts.keys() - rows:
+            del self._attempts[gone]
 
     def _expires(self, notice: Waiting) -> bool:
         """Drop a notice that is too old; return whether it is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 import time
 from pathlib import Path
@@ -113,3 +114,11 @@ def is_gone(pid: int) -> None:
         return state == "Z"
 
     wait_until(gone, "the child to end")
+
+
+def test_it_ends_also_where_ended_children_leave_no_zombie(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as a parent may hand down
+    try:
+        assert run(tmp_path, "sleep 0.2") == Done()
+    finally:
+        signal.signal(signal.SIGCHLD, before)
