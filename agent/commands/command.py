@@ -201,9 +201,12 @@ def _handle(target: _Target, verb: str, alarm: Reference, **more: Any) -> int:
 
 def _asked(target: _Target, verb: str, arguments: Mapping[str, Any]) -> list[Any]:
     from agent.config.broker import BrokerTable
-    from agent.remote.asking import Gateway, ask, order_for
+    from agent.config.kinds import topic_name
+    from agent.mqtt.connection import LinkError
+    from agent.remote.asking import Gateway, Unanswered, ask, order_for
     from models.errors import ConfigError
     from models.keys import read_secret
+    from models.printable import printable
     from models.settings import explain
     from models.validation import ValidationError
 
@@ -213,7 +216,15 @@ def _asked(target: _Target, verb: str, arguments: Mapping[str, Any]) -> list[Any
         )
     except ValidationError as error:
         raise ConfigError("; ".join(explain(BrokerTable, error))) from error
+    for option, name in (("--site", target.site), ("--gateway", target.gateway)):
+        try:
+            topic_name(name)
+        except ValueError as error:
+            raise ConfigError(f"{option} {printable(name)!r}: {error}") from error
     key = read_secret(target.key, "operate")
     given = {name: value for name, value in arguments.items() if value is not None}
     order = order_for(Gateway(target.site, target.gateway), key, verb, given, target.valid_s)
-    return ask(broker, order, key, target.timeout_s)
+    try:
+        return ask(broker, order, key, target.timeout_s)
+    except LinkError as error:
+        raise Unanswered(f"{broker.host}:{broker.port}: {error}") from error

@@ -72,13 +72,16 @@ def ask(broker: BrokerTable, order: Order, key: SecretKey, timeout_s: float) -> 
     """
     version = Version(broker.protocol)
     for _ in range(2):  # the second with the older version of MQTT
-        name = f"fieldwatch-ask-{order.id}"
+        name, protocol = f"fieldwatch-ask-{order.id}", version.now
         connection = Connection(broker, name, version.now, received_bytes_max=_ANSWER_BYTES_MAX)
         try:
             connection.open()
             if version.answer(connection, threading.Event()) is None:
                 continue
             return _Asking(connection, order, timeout_s).run(body_of(order, key))
+        except LinkError:
+            if version.now == protocol:
+                raise
         finally:
             connection.close(politely=True)
     raise LinkError("the broker refuses both versions of MQTT")

@@ -124,18 +124,7 @@ def test_ops_handles_an_alarm_and_reads_samples_with_the_command_line(
         to = ["--site", "plant", "--gateway", "gw-1", "--key", key]
         to += ["--host", "127.0.0.1", "--port", str(broker.port)]
         return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "agent",
-                "command",
-                *to,
-                "--port",
-                str(broker.port),
-                "--key",
-                key,
-                *words,
-            ],
+            [sys.executable, "-m", "agent", "command", *to, *words],
             capture_output=True,
             text=True,
             check=False,
@@ -157,6 +146,13 @@ def test_ops_handles_an_alarm_and_reads_samples_with_the_command_line(
     assert found.returncode == 0, found.stderr
     assert found.stdout.startswith("time,score,")
     assert len(found.stdout.splitlines()) > 1
+    empty = command("samples", NAME, "--alarm", "1", "--before", "0", "--after", "0")
+    assert empty.returncode == 1
+    assert "the period is empty" in empty.stderr
+    assert command("samples", NAME, "--alarm", "1", "--points", "5").returncode == 0  # it lives on
+    assert command("--site", "pl#ant", "note", f"{NAME}#1.2", "x").returncode == 78
+    nobody = command("--port", "1", "note", f"{NAME}#1.2", "x")
+    assert nobody.returncode == 69, nobody.stderr
 
 
 def test_each_hostile_command_is_refused_and_counted_by_cause(

@@ -5,27 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
 
 from agent.alarms.points import Points, Request
-from agent.commits import Commits
 from agent.config.onsite import HookTable
 from agent.onsite.hooks import Hooks
-from agent.onsite.outcome import Done, Outcome
 from agent.store.batch import Batch
 from agent.store.migrations import RECORDS
 from agent.store.reader import Reader
 from agent.store.salvage import mend
 from agent.store.writer import Store
-from models.errors import StoreError
 from tests.conftest import wait_until
 from tests.web_receiver import Answer, Receiver
 
@@ -327,92 +320,3 @@ def test_an_agent_without_hooks_and_panel_loads_none_of_it() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ended.stdout == "[]\n"
-
-
-class Stuck:
-    """A way to a receiver that hangs, and that no stop ends."""
-
-    def __init__(self) -> None:
-        self.over = threading.Event()
-        self.called = 0
-
-    def deliver(self, *_: object) -> Outcome:
-        self.called += 1
-        self.over.wait(20.0)
-        return Done()
-
-
-def test_a_stop_waits_once_for_all_hooks_that_hang(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stuck = Stuck()
-    monkeypatch.setattr("agent.onsite.worker.open_channel", lambda _: stuck)
-    monkeypatch.setattr("agent.onsite.hooks._STOP_S_MAX", 0.5, raising=False)
-    site = Site(tmp_path, *(HookTable(name=name, command=["/bin/true"]) for name in "abc"))
-    site.raised(1)
-    wait_until(lambda: stuck.called == 3, "all hang")
-    begun = time.monotonic()
-    site.hooks.stop()
-    took_s = time.monotonic() - begun
-    stuck.over.set()
-    site.close()
-    assert took_s < 1.2
-
-
-def test_what_a_removed_hook_has_settled_is_deleted_after_its_end(
-    tmp_path: Path, receiver: Receiver
-) -> None:
-    site = Site(tmp_path, web(receiver), web(receiver, "other", transitions=["reset"]))
-    site.raised(1)
-    wait_until(lambda: site.told("ops")["sent"] == 1, "told")
-    (worker,) = [one for name, one in site.hooks._workers.items() if name == "ops"]
-    site.configure(web(receiver, "other", transitions=["reset"]))
-    wait_until(lambda: not worker.alive, "ended")
-    site.configure()
-    settled = site.hooks.settled()
-    site.close()
-    assert settled == [1]
-
-
-def test_a_hook_forgets_what_the_cap_has_dropped(tmp_path: Path) -> None:
-    hook = HookTable(
-        name="ops", command=["/bin/false"], waiting_max=1, backoff_min_s=0.01, backoff_max_s=0.02
-    )
-    site = Site(tmp_path, hook)
-    worker = site.hooks._workers["ops"]
-
-    def has_failed(row: int) -> bool:
-        return worker._attempts[row] > 0
-
-    for number in (1, 2, 3):
-        site.raised(number)
-        wait_until(partial(has_failed, number), "tried")
-    rows = set(worker._seen), set(worker._attempts)
-    site.close()
-    assert rows == ({3}, {3})
-
-
-def test_a_failed_commit_does_not_make_a_hook_tell_again(
-    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    site = Site(tmp_path, web(receiver))
-    relay = MagicMock(**{"acknowledged.return_value": [], "counters.return_value": {}})
-    streams = MagicMock()
-    clock = MagicMock(**{"quality.return_value": "unsynced", "wall_s.return_value": NOW_S})
-    commits = Commits(
-        *(site.store, streams, {}, relay, MagicMock(), clock, Batch(), 1e9, MagicMock(), site.hooks)
-    )
-    monkeypatch.setattr(commits, "_save", lambda _: None)
-    monkeypatch.setattr(commits, "_handle_alarms", lambda: None)
-    site.raised(1)
-    wait_until(lambda: site.told("ops")["sent"] == 1, "told")
-    with monkeypatch.context() as failing:
-        failing.setattr(site.store, "commit", MagicMock(side_effect=StoreError("disk full")))
-        for _ in range(5):
-            commits.commit(None, stopping=False)
-            time.sleep(0.1)
-    waiting = list(commits.batch.settled)
-    commits.commit(None, stopping=False)
-    site.close()
-    assert (waiting, commits.batch.settled) == ([1], [])
-    assert len(receiver.got) == 1
