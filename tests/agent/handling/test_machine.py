@@ -156,12 +156,13 @@ class Handling(RuleBasedStateMachine):
     @rule(speed=st.sampled_from([0.0, 100.0, float("nan")]))
     def turn(self, speed: float) -> None:
         """The speed of the motor is measured, or it is not known."""
+        suppressed = self.standing.suppressed  # what is normal is not
         self.points.see("motor", "speed", [self.at], [speed], self.at)
         self.points.tick(self.at)
         if speed != speed:
             return
         self.speed_at = self.at
-        if self.stopped and speed:
+        if self.stopped and speed and suppressed:
             self.end_of_suppression()
         self.stopped = speed == 0.0
 
