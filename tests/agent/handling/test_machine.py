@@ -132,11 +132,13 @@ class Handling(RuleBasedStateMachine):
 
     @rule(hours=st.one_of(st.floats(0, 10), st.floats(0, 0.6)))
     def wait(self, hours: float) -> None:
+        suppressed = self.standing.suppressed
         self.at += hours * HOUR_S
         self.points.tick(self.at)
         if self.stopped and self.speed_at is not None and self.at - self.speed_at > 1800.0:
             self.stopped = False  # nobody knows any more
-            self.end_of_suppression()
+            if suppressed:
+                self.end_of_suppression()
         if self.shelf is not None and self.at >= self.shelf[0]:
             self.end_of_suppression()
             self.shelf = None
