@@ -115,6 +115,8 @@ ROOMS: dict[str, set[str]] = {
         "store",
     },  # never meets scoring
     "collector": {"backoff", "config", "defects", "dialects", "journal", "mqtt", "store", "uplink"},
+    # the local page: reads the store, and acts through the control socket
+    "page": {"commands", "config", "control", "store"},
     "commands": {
         "alarms",
         "bundles",

@@ -1,0 +1,1 @@
+"""The local page for maintenance staff, a process of its own."""
