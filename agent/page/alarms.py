@@ -12,7 +12,7 @@ from agent.commands.alarms.shown import facts, label_text, row_text
 from agent.commands.alarms.table import shelving
 from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED
 from agent.handling.transition import LABELS
-from agent.page.overview import SYMBOLS
+from agent.page.overview import SYMBOLS, is_active
 from agent.page.words import Words
 from agent.store.reader import Reader
 from agent.wording import lines as wording
@@ -98,7 +98,7 @@ def state(alarm: Alarm, words: Words) -> str:
 def _symbol(alarm: Alarm) -> str:
     which = section(alarm)
     if which == "unacknowledged":
-        return SYMBOLS[priority_of(alarm)]
+        return SYMBOLS[priority_of(alarm) if is_active(alarm) else "returned"]
     names = {"acknowledged": "acknowledged", "suppressed": "aside", "advisories": "advisory"}
     return SYMBOLS[names.get(which, "normal")]
 

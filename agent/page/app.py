@@ -29,6 +29,8 @@ from agent.commands.alarms.listed import NoSuchAlarm
 from agent.commands.running import ask_running
 from agent.page import actions, alarms, events, health, overview, streams
 from agent.page.actions import Asked
+from agent.page.charts import Charts
+from agent.page.data import Data
 from agent.page.stored import Stored
 from agent.page.watch import Watch, look
 from agent.page.words import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Languages, Words
@@ -58,6 +60,8 @@ class Page:
         self._config_file, self._viewers_max = config_file, viewers_max
         self.stored = Stored(store)
         self.watch = Watch(self.stored)
+        self._charts = Charts(config_file)
+        self._data = Data(self._charts)
         self._languages = Languages(config_file)
         self._templates = Environment(
             loader=PackageLoader("agent.page"),
@@ -77,6 +81,9 @@ class Page:
                 Route("/alarms/{stream}/{number:int}", self._alarm),
                 Route("/alarms/{stream}/{number:int}/{verb}", self._act, methods=["POST"]),
                 Route("/streams/{stream}", self._stream),
+                Route("/streams/{stream}/history.json", self._data.history),
+                Route("/streams/{stream}/forecast.json", self._data.forecast),
+                Route("/streams/{stream}/spark.svg", self._data.spark),
                 Route("/health", self._health),
                 Route("/about", self._about),
                 Route("/preferences", self._preferences),
@@ -96,6 +103,7 @@ class Page:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
+        await self._charts.close()
         await self.stored.close()
 
     # views
@@ -242,7 +250,11 @@ def chart_words(words: Words) -> str:
     """Return what the script of the charts needs to know of the reader, as JSON."""
     offset = words.moments.now.astimezone().utcoffset()
     known = {name: words.text(f"chart.{name}") for name in _CHART_WORDS}
-    return json.dumps(known | {"offset_s": offset.total_seconds() if offset else 0.0})
+    now = {
+        "now_s": words.moments.now.timestamp(),
+        "offset_s": offset.total_seconds() if offset else 0.0,
+    }
+    return json.dumps(known | now)
 
 
 async def form_of(request: Request) -> dict[str, str]:

@@ -22,6 +22,7 @@ STATES: Final = (
     "high",
     "medium",
     "low",
+    "returned",
     "unwatched",
     "refused",
     "acknowledged",
@@ -35,6 +36,7 @@ SYMBOLS: Final[Mapping[str, str]] = {
     "high": "▲",
     "medium": "◆",
     "low": "▼",
+    "returned": "△",
     "unwatched": "?",
     "refused": "✕",
     "acknowledged": "◇",
@@ -115,9 +117,13 @@ def _card(name: str, alarms: Sequence[Alarm], found: Overview, words: Words) -> 
 
 def state_of(stream: Mapping[str, Any], alarms: Sequence[Alarm]) -> str:
     """Return the state of a stream, one of ``STATES``; ``alarms``: its own, in order."""
-    sections = {section(one): one for one in reversed(alarms)}  # the most urgent of each
-    if (urgent := sections.get("unacknowledged")) is not None:
-        return priority_of(urgent)
+    sections = {section(one) for one in alarms}
+    calling = [one for one in alarms if section(one) == "unacknowledged"]
+    for one in calling:
+        if is_active(one):
+            return priority_of(one)
+    if calling:
+        return "returned"
     if not stream.get("watched", False):
         return "unwatched"
     if stream.get("refused"):
@@ -132,6 +138,12 @@ def state_of(stream: Mapping[str, Any], alarms: Sequence[Alarm]) -> str:
     if stream.get("last_sample") is None:
         return "nothing"
     return "warming" if stream.get("last_score") is None else "normal"
+
+
+def is_active(alarm: Alarm) -> bool:
+    """Whether the condition of an alarm is active, as far as it is known."""
+    handling = alarm["handling"]
+    return bool(handling["condition"] == "active" if handling else alarm["state"] == "opened")
 
 
 def _values(

@@ -43,6 +43,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.state.high": "ALARM, high priority",
     "page.state.medium": "ALARM, medium priority",
     "page.state.low": "ALARM, low priority",
+    "page.state.returned": "alarm over, not acknowledged",
     "page.state.unwatched": "not watched",
     "page.state.refused": "model refused",
     "page.state.acknowledged": "alarm acknowledged",

@@ -60,6 +60,7 @@ class Charts {
   constructor(box) {
     this.box = box;
     this.words = JSON.parse(box.dataset.words);
+    this.words.ahead_s = Date.now() / 1000 - this.words.now_s; // of the gateway's clock
     this.channels = box.dataset.channels.split(",").filter(Boolean);
     this.plots = [];
     this.tools = this.box.appendChild(element("div", undefined, { class: "tools", role: "group", "aria-label": this.words.view }));
