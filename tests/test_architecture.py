@@ -116,7 +116,7 @@ ROOMS: dict[str, set[str]] = {
     },  # never meets scoring
     "collector": {"backoff", "config", "defects", "dialects", "journal", "mqtt", "store", "uplink"},
     # the local page: reads the store, and acts through the control socket
-    "page": {"commands", "config", "control", "store"},
+    "page": {"commands", "config", "control", "store", "wording"},
     "commands": {
         "alarms",
         "bundles",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -15,10 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from agent.config.layers import DROP_INS
 from agent.page.chart_protocol import OK, Answered, ChartError, head, request_line
 
 _MODULE: Final = "agent.page.worker"
 _GONE: Final = (BrokenPipeError, ConnectionResetError, asyncio.IncompleteReadError)
+
+_Stamp = list[tuple[str, int, int]]  # file, time of its last change, size
 
 
 class Limits(NamedTuple):
@@ -26,7 +30,7 @@ class Limits(NamedTuple):
 
     answer_s_max: float = 30.0  # of one answer, with the start of the worker
     idle_s_max: float = 120.0  # after that it ends: it holds 100 MB
-    waiting_max: int = 8  # requests, including the one that is answered
+    waiting_max: int = 64  # requests, including the one that is answered
 
 
 class Charts:
@@ -41,6 +45,7 @@ class Charts:
         self._waiting = 0
         self._leaving: asyncio.Task[None] | None = None
         self._closed = False
+        self._described: tuple[_Stamp, dict[str, Any]] | None = None
 
     @property
     def worker_pid(self) -> int | None:
@@ -68,8 +73,13 @@ class Charts:
             ChartError: there is no answer; its code says why.
 
         """
-        request = {"from_s": float(from_s), "to_s": float(to_s), "points_max": points_max}
-        return await self._ask("history", stream, {**request, "channels": list(channels)})
+        request: dict[str, Any] = {
+            "from_s": float(from_s),
+            "to_s": float(to_s),
+            "points_max": points_max,
+        }
+        request |= {"stream": stream, "channels": list(channels)}
+        return await self._ask("history", request)
 
     async def forecast(
         self,
@@ -90,8 +100,40 @@ class Charts:
             ChartError: there is no answer; its code says why.
 
         """
-        request = {"settings": list(settings), "plans": list(plans)}
-        return await self._ask("forecast", stream, {**request, "horizon_steps": horizon_steps})
+        request = {"stream": stream, "settings": list(settings), "plans": list(plans)}
+        return await self._ask("forecast", {**request, "horizon_steps": horizon_steps})
+
+    async def spark(self, stream: str) -> bytes:
+        """Return the largest scores of the last hour as JSON; ``drawn.spark`` makes it.
+
+        Raises:
+            ChartError: there is no answer; its code says why.
+
+        """
+        return await self._ask("spark", {"stream": stream})
+
+    async def window(self, stream: str, number: int) -> bytes:
+        """Return the samples around the opening of an alarm as JSON; null if they are not kept.
+
+        Raises:
+            ChartError: there is no answer; its code says why.
+
+        """
+        return await self._ask("window", {"stream": stream, "number": number})
+
+    async def describe(self) -> dict[str, Any]:
+        """Return what the configuration says of each stream; ``drawn.describe`` makes it.
+
+        The worker is asked again when a file of the configuration has changed.
+
+        Raises:
+            ChartError: there is no answer; its code says why.
+
+        """
+        stamp = _stamp(self._config_file)
+        if self._described is None or self._described[0] != stamp:
+            self._described = stamp, json.loads(await self._ask("describe", {}))
+        return self._described[1]
 
     async def close(self) -> None:
         """End the worker; a request that waits for it fails, and each later one."""
@@ -100,8 +142,8 @@ class Charts:
             self._leaving.cancel()
         await self._end()
 
-    async def _ask(self, what: str, stream: str, request: Mapping[str, Any]) -> bytes:
-        line = request_line({"what": what, "stream": stream, **request})
+    async def _ask(self, what: str, request: Mapping[str, Any]) -> bytes:
+        line = request_line({"what": what, **request})
         if self._waiting >= self._limits.waiting_max:
             raise ChartError("busy", "too many charts are asked for at once; try again")
         self._waiting += 1
@@ -164,6 +206,16 @@ class Charts:
         worker, self._worker = self._worker, None
         if worker is not None:
             await worker.end()
+
+
+def _stamp(config_file: Path) -> _Stamp:
+    """Return what differs when the configuration has changed."""
+    stamp = []
+    for file in (config_file, *sorted((config_file.parent / DROP_INS).glob("*.toml"))):
+        with contextlib.suppress(OSError):  # it is gone: that differs, too
+            found = file.stat()
+            stamp.append((str(file), found.st_mtime_ns, found.st_size))
+    return stamp
 
 
 class _Worker:

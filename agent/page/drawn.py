@@ -6,7 +6,7 @@ interpreter too, so only the chart worker imports it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +17,13 @@ from agent.commands.history import unknown_stream
 from agent.commands.life import life
 from agent.commands.values import units
 from agent.config import load as configuration
+from agent.config.load import StreamTable
 from agent.config.location import store_directory
+from agent.config.streams import LimitTable
 from agent.page.chart_protocol import ChartError
 from agent.store.aggregates import Entries
 from agent.store.reader import Reader
+from agent.wording.sentence import plain_name
 from models.errors import ConfigError
 from models.messages import Float32, Float64
 from models.settings import nearest
@@ -29,6 +32,11 @@ from models.times import unix_s
 
 _GAP_STEPS: Final = 3.0  # times the usual distance of points
 _MEDIAN: Final = "0.5"
+_SPARK_S: Final = 3600.0
+_SPARK_POINTS_MAX: Final = 60
+_LIMITS: Final = tuple(
+    (side, level) for side in ("low", "high") for level in ("warning", "critical")
+)
 
 
 def history(
@@ -59,19 +67,21 @@ def history(
             advice = nearest(name, found.channels) or f"; there are {', '.join(found.channels)}"
             raise ChartError("unknown", f"stream {stream} has no channel {name!r}{advice}")
     points = with_gaps(found.points, found.interval_s)
-    of = _units(config_file, stream)
+    table = _table(config_file, stream)
+    of, limits = ({}, {}) if table is None else (units(table), _limits(table))
     return {
         "stream": stream,
         "from_s": from_s,
         "to_s": to_s,
         "interval_s": found.interval_s,
         "level_s": found.level_s,
-        "times": [round(time_s, 3) for time_s in points.times.tolist()],
+        "times": _times(points),
         "score_max": _numbers(points.score_max),
         "channels": [
             {
                 "name": name,
                 "unit": of.get(name),
+                "limits": limits.get(name, []),
                 "mean": _numbers(points.mean[:, column]),
                 "min": _numbers(points.low[:, column]),
                 "max": _numbers(points.high[:, column]),
@@ -101,16 +111,72 @@ def with_gaps(points: Entries, interval_s: float) -> Entries:
     )
 
 
+def _times(points: Entries) -> list[float]:
+    return [round(time_s, 3) for time_s in points.times.tolist()]
+
+
 def _numbers(column: Float32 | Float64) -> list[float | None]:
     return [short(value) for value in column.tolist()]
 
 
-def _units(config_file: Path, stream: str) -> dict[str, str]:
-    """Return the units of a stream; none if its configuration cannot be read."""
+def _table(config_file: Path, stream: str) -> StreamTable | None:
+    """Return the settings of a stream; None if there are none, or they cannot be read."""
     try:
-        return units(configuration.load(config_file).stream(stream))
+        return configuration.load(config_file).stream(stream)
     except ConfigError:  # a stream that ran once; `check` reports what is wrong
-        return {}
+        return None
+
+
+def _limits(table: StreamTable) -> dict[str, list[tuple[str, str, float]]]:
+    """Return side, level and value of each limit, by channel."""
+    return {one.channel: list(_given(one)) for one in table.limits}
+
+
+def _given(table: LimitTable) -> Iterator[tuple[str, str, float]]:
+    for side, level in _LIMITS:
+        value = getattr(table, f"{side}_{level}")
+        if value is not None:
+            yield side, level, value
+
+
+def spark(config_file: Path, stream: str, now_s: float) -> dict[str, Any]:
+    """Return the largest scores of a stream in the last hour, at most one per minute.
+
+    A stream that has no history yet has no points.
+
+    Raises:
+        StoreError: the agent's database cannot be read.
+
+    """
+    with Reader(store_directory(config_file)) as reader:
+        found = reader.history(stream, now_s - _SPARK_S, now_s, _SPARK_POINTS_MAX)
+    points = with_gaps(found.points, found.interval_s)
+    return {"stream": stream, "times": _times(points), "score_max": _numbers(points.score_max)}
+
+
+def describe(config_file: Path) -> dict[str, Any]:
+    """Return what the configuration and the bundles say of each stream, for people.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+
+    """
+    return {table.name: _described(table) for table in configuration.load(config_file).streams}
+
+
+def _described(table: StreamTable) -> dict[str, Any]:
+    return {
+        "title": table.title or plain_name(table.name),
+        "channels": {
+            name: {"title": table.titles.get(name) or plain_name(name), "unit": unit}
+            for name, unit in units(table).items()
+        },
+        "limits": [
+            {"channel": channel, "side": side, "level": level, "value": value}
+            for channel, given in _limits(table).items()
+            for side, level, value in given
+        ],
+    }
 
 
 def forecast(

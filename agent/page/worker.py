@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -42,14 +43,13 @@ _Time = Annotated[float, Field(ge=0, le=_TIME_S_MAX, allow_inf_nan=False)]
 
 
 class _Request(Table):
-    stream: str
-
-    def document(self, config_file: Path) -> dict[str, Any]:
+    def document(self, config_file: Path) -> dict[str, Any] | None:
         """Return what is asked for, ready for JSON."""
         raise NotImplementedError
 
 
 class _History(_Request):
+    stream: str
     from_s: _Time
     to_s: _Time
     points_max: int = Field(ge=1, le=POINTS_MAX)
@@ -64,6 +64,7 @@ class _History(_Request):
 
 
 class _Forecast(_Request):
+    stream: str
     settings: list[str]
     plans: list[str]
     horizon_steps: Annotated[int, Field(ge=1)] | None
@@ -74,8 +75,34 @@ class _Forecast(_Request):
         )
 
 
-# another kind of chart is a line here, its class, and a function of ``drawn``
-_KINDS: Final[Mapping[str, type[_Request]]] = {"history": _History, "forecast": _Forecast}
+class _Spark(_Request):
+    stream: str
+
+    def document(self, config_file: Path) -> dict[str, Any]:
+        return drawn.spark(config_file, self.stream, time.time())
+
+
+class _Window(_Request):
+    stream: str
+    number: int
+
+    def document(self, config_file: Path) -> None:
+        """Nothing: the store keeps no windows of alarms yet."""
+
+
+class _Describe(_Request):
+    def document(self, config_file: Path) -> dict[str, Any]:
+        return drawn.describe(config_file)
+
+
+# another kind of request is a line here, its class, and a function of ``drawn``
+_KINDS: Final[Mapping[str, type[_Request]]] = {
+    "history": _History,
+    "forecast": _Forecast,
+    "spark": _Spark,
+    "window": _Window,
+    "describe": _Describe,
+}
 
 
 def answered(config_file: Path, line: bytes) -> bytes:

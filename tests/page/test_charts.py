@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -161,7 +162,9 @@ def test_names_are_data(config: Path) -> None:
     assert document["stream"] == document["channels"][0]["name"] == HOSTILE
 
 
-def test_a_history_has_the_units_of_the_configuration(forecasting: Path, tmp_path: Path) -> None:
+def test_a_history_has_units_and_limits_of_the_configuration(
+    forecasting: Path, tmp_path: Path
+) -> None:
     make_files(tmp_path / "data")
     store = Store(tmp_path / "data", "plant", "gw-1", 100, 10_000)
     store.readings.history.describe({"pump": NAMES})
@@ -173,7 +176,9 @@ def test_a_history_has_the_units_of_the_configuration(forecasting: Path, tmp_pat
     other = tmp_path / "agent.toml"
     other.write_text(forecasting.read_text())
     document = run(other, lambda charts: charts.history("pump", START_S, START_S + 9))
-    assert {one["name"]: one["unit"] for one in document["channels"]}["flow"] == "m3/h"
+    channels = {one["name"]: one for one in document["channels"]}
+    assert (channels["flow"]["unit"], channels["flow"]["limits"]) == ("m3/h", [])
+    assert channels["bearing_temperature"]["limits"] == [["high", "critical", 60.0]]
 
 
 def test_a_forecast_comes_as_columns(forecasting: Path) -> None:
@@ -204,6 +209,65 @@ def test_what_if_comes_beside_it(forecasting: Path) -> None:
     assert supposed["voltage"]["last"] == pytest.approx(made["voltage"]["last"] + 1, abs=1e-3)
     few = run(forecasting, lambda charts: charts.forecast("pump", horizon_steps=3))
     assert len(few["times"]) == 3
+
+
+def test_a_spark_is_the_score_of_the_last_hour(tmp_path: Path) -> None:
+    make_files(tmp_path / "store")
+    store = Store(tmp_path / "store", "plant", "gw-1", 100, 100_000)
+    store.readings.history.describe({"pump": ["flow"], "fan": ["speed"]})
+    store.open()
+    times = time.time() - 5400 + np.arange(5400.0)
+    scores = np.where(np.arange(5400) == 1000, 9.0, np.arange(5400) / 10_000).astype(np.float32)
+    samples = Samples(times, np.ones((5400, 1), np.float32))
+    store.commit(Batch(samples=[("pump", samples, scores)]), "synced")
+    store.close()
+    file = tmp_path / "agent.toml"
+    file.write_text('[store]\ndirectory = "store"\n')
+    spark = run(file, lambda charts: charts.spark("pump"))
+    assert spark["stream"] == "pump"
+    assert len(spark["times"]) == len(spark["score_max"]) <= 60
+    assert 0.5 < max(spark["score_max"]) < 0.54  # the score of 9 was before
+    assert spark["times"][0] >= times[1000]
+    empty = {"stream": "fan", "times": [], "score_max": []}
+    assert run(file, lambda charts: charts.spark("fan")) == empty
+    assert run(file, lambda charts: charts.window("pump", 1)) is None
+
+
+async def _described(file: Path) -> None:
+    async with charts_of(file) as charts:
+        first = await charts.describe()
+        assert first["pump"]["title"] == "Pump 7"
+        assert first["pump"]["channels"]["bearing_temperature"] == {
+            "title": "bearing temperature",
+            "unit": "degC",
+        }
+        limit = {"channel": "bearing_temperature", "side": "high", "level": "critical"}
+        assert first["pump"]["limits"] == [{**limit, "value": 60.0}]
+        pid = charts.worker_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        assert await charts.describe() == first  # which asks no worker
+        assert charts.worker_pid == pid
+        drop_ins = file.parent / "conf.d"
+        drop_ins.mkdir()
+        (drop_ins / "title.toml").write_text('[[streams]]\nname = "pump"\ntitle = "P-8"\n')
+        assert (await charts.describe())["pump"]["title"] == "P-8"
+        (drop_ins / "title.toml").write_text('[[streams]]\nname = "pump"\nno_title = "P-9"\n')
+        assert (await refused(_text(charts))).code == "configuration"
+
+
+async def _text(charts: Charts) -> bytes:
+    return json.dumps(await charts.describe()).encode()
+
+
+def test_a_description_is_asked_again_when_the_configuration_changed(
+    forecasting: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "agent.toml"
+    bundle = forecasting.parent / "forecasting.fieldwatch"
+    text = forecasting.read_text().replace('"forecasting.fieldwatch"', f'"{bundle}"')
+    file.write_text(text.replace("[[streams.limits]]", 'title = "Pump 7"\n[[streams.limits]]'))
+    asyncio.run(_described(file))
 
 
 @pytest.mark.parametrize(
