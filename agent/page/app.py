@@ -31,6 +31,7 @@ from agent.page import actions, alarms, events, health, overview, streams
 from agent.page.actions import Asked
 from agent.page.charts import Charts
 from agent.page.data import Data
+from agent.page.described import Described
 from agent.page.stored import Stored
 from agent.page.watch import Watch, look
 from agent.page.words import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Languages, Words
@@ -62,6 +63,7 @@ class Page:
         self.watch = Watch(self.stored)
         self._charts = Charts(config_file)
         self._data = Data(self._charts)
+        self._described = Described(self._charts)
         self._languages = Languages(config_file)
         self._templates = Environment(
             loader=PackageLoader("agent.page"),
@@ -79,6 +81,7 @@ class Page:
                 Route("/alarms", self._alarms),
                 Route("/alarms/{stream}/acknowledge-group", self._group, methods=["POST"]),
                 Route("/alarms/{stream}/{number:int}", self._alarm),
+                Route("/alarms/{stream}/{number:int}/window.json", self._data.window),
                 Route("/alarms/{stream}/{number:int}/{verb}", self._act, methods=["POST"]),
                 Route("/streams/{stream}", self._stream),
                 Route("/streams/{stream}/history.json", self._data.history),
@@ -103,6 +106,7 @@ class Page:
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
+        await self._described.close()
         await self._charts.close()
         await self.stored.close()
 
@@ -111,7 +115,7 @@ class Page:
     async def _overview(self, request: Request) -> Response:
         words = self._words(request)
         found = await self.stored.read(overview.read)
-        cards = list(overview.cards(found, words))
+        cards = list(overview.cards(found, words, self._described.known()))
         return await self._render(request, "overview", words, cards=cards)
 
     async def _alarms(self, request: Request) -> Response:
@@ -146,9 +150,8 @@ class Page:
     async def _stream(self, request: Request) -> Response:
         words, name = self._words(request), request.path_params["stream"]
         found = await self.stored.read(lambda reader: streams.read(reader, name))
-        return await self._render(
-            request, "stream", words, stream=streams.detail(name, found, words)
-        )
+        detail = streams.detail(name, found, words, self._described.known())
+        return await self._render(request, "stream", words, stream=detail)
 
     async def _health(self, request: Request) -> Response:
         words = self._words(request)

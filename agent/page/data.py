@@ -24,7 +24,7 @@ _STATUSES: Final[Mapping[Code, int]] = {
 }
 _CHANNELS_MAX: Final = 100  # named in a request
 _SPARK_S: Final = 3600.0
-_SPARK_POINTS: Final = 60
+_SPARK_KEPT_S: Final = 15.0  # many viewers see the same
 _WIDTH, _HEIGHT = 240, 40
 _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
 
@@ -34,6 +34,7 @@ class Data:
 
     def __init__(self, charts: Charts) -> None:
         self._charts = charts
+        self._sparks: dict[str, tuple[float, str]] = {}  # by stream: when it was made, picture
 
     async def history(self, request: Request) -> Response:
         """Answer with a part of a stream's past."""
@@ -55,17 +56,25 @@ class Data:
         except ChartError as error:
             return refusal(error)
 
-    async def spark(self, request: Request) -> Response:
-        """Answer with the score of the last hour as a small picture."""
-        now_s = time.time()
+    async def window(self, request: Request) -> Response:
+        """Answer with what the store kept of an alarm; null if it kept nothing."""
+        path = request.path_params
         try:
-            body = await self._charts.history(
-                *(request.path_params["stream"], now_s - _SPARK_S, now_s, _SPARK_POINTS)
-            )
+            return _json(await self._charts.window(path["stream"], path["number"]))
         except ChartError as error:
             return refusal(error)
-        found = json.loads(body)
-        picture = sparkline(found["times"], found["score_max"], now_s)
+
+    async def spark(self, request: Request) -> Response:
+        """Answer with the score of the last hour as a small picture."""
+        stream, now_s = request.path_params["stream"], time.time()
+        made_s, picture = self._sparks.get(stream, (0.0, ""))
+        if now_s - made_s > _SPARK_KEPT_S:
+            try:
+                found = json.loads(await self._charts.spark(stream))
+            except ChartError as error:
+                return refusal(error)
+            picture = sparkline(found["times"], found["score_max"], now_s)
+            self._sparks[stream] = now_s, picture
         return Response(picture, media_type="image/svg+xml")
 
 

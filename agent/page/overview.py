@@ -10,9 +10,11 @@ from agent.commands.alarms import listed
 from agent.commands.alarms.listed import Alarm, priority_of, section
 from agent.commands.life import STALE_S
 from agent.onsite.view import soonest
+from agent.page import described
+from agent.page.described import Known
 from agent.page.words import Words
 from agent.store.reader import Reader
-from agent.wording.sentence import first_sentence, plain_name
+from agent.wording.sentence import first_sentence
 from models.errors import StoreError
 
 VALUES_MAX: Final = 3  # shown of a stream
@@ -84,16 +86,18 @@ def newest(reader: Reader, stream: str) -> dict[str, float | None]:
     }
 
 
-def cards(found: Overview, words: Words) -> Iterator[dict[str, Any]]:
+def cards(found: Overview, words: Words, known: Known) -> Iterator[dict[str, Any]]:
     """Yield a card for each stream, the most urgent first."""
     of: dict[str, list[Alarm]] = {name: [] for name in found.status.get("streams", {})}
     for alarm in found.alarms:
         of.setdefault(alarm["stream"], []).append(alarm)
-    rows = [_card(name, alarms, found, words) for name, alarms in of.items()]
+    rows = [_card(name, alarms, found, words, known) for name, alarms in of.items()]
     yield from sorted(rows, key=lambda row: STATES.index(row["state"]))
 
 
-def _card(name: str, alarms: Sequence[Alarm], found: Overview, words: Words) -> dict[str, Any]:
+def _card(
+    name: str, alarms: Sequence[Alarm], found: Overview, words: Words, known: Known
+) -> dict[str, Any]:
     stream = found.status["streams"].get(name, {})
     first = alarms[0] if alarms else None
     score, sampled = stream.get("last_score"), stream.get("last_sample")
@@ -101,7 +105,7 @@ def _card(name: str, alarms: Sequence[Alarm], found: Overview, words: Words) -> 
     left_s = soonest(stream.get("forecast"))
     return {
         "name": name,
-        "title": str((first and first.get("title")) or plain_name(name)),
+        "title": described.title(known, name),
         "state": state_of(stream, alarms),
         "score": None if score is None else words.told.number(score, ".2f"),
         "alarming": score is not None and score >= 1,
@@ -109,7 +113,7 @@ def _card(name: str, alarms: Sequence[Alarm], found: Overview, words: Words) -> 
         "age": words.moments.age(sampled),
         "stale": age_s is None or age_s > STALE_S,
         "left": None if left_s is None else words.told.duration(left_s),
-        "values": list(_values(found.newest.get(name, {}), first, words)),
+        "values": list(_values(name, found.newest.get(name, {}), first, words, known)),
         "alarm": first and _brief(first, words),
         "more": max(0, len(alarms) - 1),
     }
@@ -140,22 +144,26 @@ def state_of(stream: Mapping[str, Any], alarms: Sequence[Alarm]) -> str:
     return "warming" if stream.get("last_score") is None else "normal"
 
 
-def is_active(alarm: Alarm) -> bool:
+def is_active(alarm: Mapping[str, Any]) -> bool:
     """Whether the condition of an alarm is active, as far as it is known."""
     handling = alarm["handling"]
     return bool(handling["condition"] == "active" if handling else alarm["state"] == "opened")
 
 
 def _values(
-    newest: Mapping[str, float | None], alarm: Alarm | None, words: Words
+    stream: str,
+    newest: Mapping[str, float | None],
+    alarm: Alarm | None,
+    words: Words,
+    known: Known,
 ) -> Iterator[tuple[str, str]]:
     """Yield name and value of the first channels, those of the alarm before the others."""
-    channels = {one["channel"]: one for one in (alarm or {}).get("channels", ())}
-    first = [name for name in channels if name in newest]
-    for name in [*first, *(name for name in newest if name not in channels)][:VALUES_MAX]:
-        about = channels.get(name, {})
-        title = str(about.get("title") or plain_name(name))
-        yield title, words.told.measure(newest[name], str(about.get("unit") or ""))
+    alarming = [one["channel"] for one in (alarm or {}).get("channels", ())]
+    for name in [name for name in dict.fromkeys([*alarming, *newest]) if name in newest][
+        :VALUES_MAX
+    ]:
+        title, unit = described.channel(known, stream, name)
+        yield title, words.told.measure(newest[name], unit)
 
 
 def _brief(alarm: Alarm, words: Words) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from typing import Any, Final, NamedTuple
 
 from agent.commands.alarms import listed
 from agent.commands.alarms.listed import Alarm
-from agent.page import overview
+from agent.page import described, overview
 from agent.page.alarms import row
+from agent.page.described import Known
 from agent.page.words import Words
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
@@ -46,14 +47,15 @@ def read(reader: Reader, stream: str) -> Found:
     return Found(found, layout[0] if layout else [], newest)
 
 
-def detail(stream: str, found: Found, words: Words) -> dict[str, Any]:
+def detail(stream: str, found: Found, words: Words, known: Known) -> dict[str, Any]:
     """Return all that the view shows."""
-    cards = {one["name"]: one for one in overview.cards(found.overview, words)}
+    cards = {one["name"]: one for one in overview.cards(found.overview, words, known)}
     status = found.overview.status.get("streams", {}).get(stream, {})
     return {
         "name": stream,
         "card": cards.get(stream),
-        "channels": found.channels,
+        "title": described.title(known, stream),
+        "channels": [(name, described.channel(known, stream, name)[0]) for name in found.channels],
         "spans": [(seconds, words.told.duration(seconds)) for seconds in SPANS_S],
         "alarms": [row(one, words) for one in found.alarms],
         "forecast": _forecast(status.get("forecast"), words),

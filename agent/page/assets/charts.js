@@ -52,7 +52,7 @@ function axes(words) {
 // times on the gateway's clock, which may be in another zone than the phone
 const clockTimes = (words) => (_, ticks, __, ___, step) => ticks.map((tick) => {
   const options = step >= 86400 ? { day: "numeric", month: "short" }
-    : { hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
+    : { hour12: false, hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
   return new Date((tick + words.offset_s) * 1000).toLocaleString(document.documentElement.lang, { ...options, timeZone: "UTC" });
 });
 
@@ -149,7 +149,7 @@ class Charts {
     box.appendChild(element("h3", title));
     const options = {
       width: this.box.clientWidth, height: 180, axes: axes(this.words), bands,
-      scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 1, live: false },
+      scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
       hooks: { setSelect: [(plot) => this.zoom(plot)] },
