@@ -11,7 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from agent.page.chart_protocol import POINTS_MAX, ChartError, Code
+from agent.page.chart_protocol import POINTS_MAX, SPARK_S, ChartError, Code
 from agent.page.charts import Charts
 
 _STATUSES: Final[Mapping[Code, int]] = {
@@ -23,7 +23,6 @@ _STATUSES: Final[Mapping[Code, int]] = {
     "ended": 503,
 }
 _CHANNELS_MAX: Final = 100  # named in a request
-_SPARK_S: Final = 3600.0
 _SPARK_KEPT_S: Final = 15.0  # many viewers see the same
 _WIDTH, _HEIGHT = 240, 40
 _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
@@ -117,7 +116,7 @@ def sparkline(times: Sequence[float], scores: Sequence[float | None], end_s: flo
         if score is None:
             parts.append([])
             continue
-        left = _WIDTH * (1 - (end_s - time_s) / _SPARK_S)
+        left = _WIDTH * (1 - (end_s - time_s) / SPARK_S)
         parts[-1].append(f"{left:.1f},{_HEIGHT - 2 - (_HEIGHT - 4) * score / top:.1f}")
     limit = _HEIGHT - 2 - (_HEIGHT - 4) / top
     lines = "".join(_line(points) for points in parts if points)
