@@ -216,7 +216,8 @@ class Page:
         return answer or PlainTextResponse("too many viewers", 503)
 
     def _words(self, request: Request) -> Words:
-        return self._languages.words(request.cookies)
+        accepted = request.headers.get("accept-language", "")
+        return self._languages.words(request.cookies, accepted)
 
     async def _render(
         self, request: Request, name: str, words: Words, status: int = 200, **context: Any
