@@ -229,6 +229,14 @@ class ControlTable(Table):
         description="Group whose members may take alarms out of service, and put them back; so may"
         " root and the agent's user",
     )
+    page_user: str = Field(
+        "fieldwatch-page",
+        min_length=1,
+        max_length=32,
+        pattern=GROUP,
+        description="User of the web page; this user alone may send commands for the people who log"
+        " in there",
+    )
 
 
 class LogTable(Table):
