@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import Any, Final, NamedTuple
@@ -21,6 +22,7 @@ from models.cells import cell
 from models.times import iso_time, unix_s
 
 _WIDTH, _HEIGHT, _LABEL = 64, 5, 10  # columns, lines and columns
+_THRESHOLD_ROW: Final = 3  # of the score: one line is below it
 _CHANNELS_MAX: Final = 4
 _SLACK_S: Final = 0.001  # the times of alarms are in milliseconds
 _OBSERVED, _EXPECTED, _BOTH, _LINE, _ONSET, _BREAK = "*-+=|:"
@@ -111,28 +113,35 @@ def _panel(axis: _Axis, observed: Values, expected: Values, limit: float | None)
     known = [value for span in seen if span for value in span]
     known += [value for value in (*wanted, limit) if value is not None]
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
+    row = partial(_row, low=low, high=high)
     grid = _grid(axis)
     for column, value in enumerate(wanted):
         if value is not None:
-            grid[_row(value, low, high)][column] = _EXPECTED
-    _draw(grid, seen, low, high)
-    labels = {0: high, _HEIGHT - 1: low} if known else {}
+            grid[row(value)][column] = _EXPECTED
+    _draw(grid, seen, row)
+    labels = {row(one): one for one in (high, low) if known}
     if limit is not None:
-        _level(grid, labels, limit, low, high)
-    yield from _written(grid, {at: axis.number(value) for at, value in labels.items()})
+        labels[row(limit)] = limit
+        _level(grid[row(limit)])
+    yield from _written(axis, grid, labels)
 
 
 def _score(axis: _Axis, score: Values, threshold: float) -> Iterator[str]:
-    """Yield the lines of the score, on a logarithmic scale that has the threshold."""
-    least = threshold / 10
-    logs = [None if value is None else math.log10(max(value, least)) for value in score]
-    known = [value for value in logs if value is not None]
-    level = math.log10(threshold)
-    low, high = min(*known, level - 0.3), max(*known, level + 0.3)
-    grid, labels = _grid(axis), {0: high, _HEIGHT - 1: low}
-    _draw(grid, _spans(axis, logs), low, high)
-    _level(grid, labels, level, low, high)
-    yield from _written(grid, {at: axis.number(10**value) for at, value in labels.items()})
+    """Yield the lines of the score, above and below a line for the threshold."""
+    spans, grid = _spans(axis, score), _grid(axis)
+    high = max(span.high for span in spans if span)
+    _draw(grid, spans, partial(_score_row, high=high, threshold=threshold))
+    _level(grid[_THRESHOLD_ROW])
+    labels = {_THRESHOLD_ROW: threshold} | ({0: high} if high > threshold else {})
+    yield from _written(axis, grid, labels)
+
+
+def _score_row(value: float, high: float, threshold: float) -> int:
+    """Return the line of a score: logarithmic above the threshold, one line for all below it."""
+    if value <= threshold:
+        return _HEIGHT - 1
+    share = math.log(value / threshold) / math.log(high / threshold)
+    return _THRESHOLD_ROW - 1 - min(int(share * _THRESHOLD_ROW), _THRESHOLD_ROW - 1)
 
 
 def _spans(axis: _Axis, values: Values) -> list[_Span | None]:
@@ -168,26 +177,27 @@ def _row(value: float, low: float, high: float) -> int:
     return _HEIGHT - 1 - min(int(share * _HEIGHT), _HEIGHT - 1)
 
 
-def _draw(grid: list[list[str]], spans: Sequence[_Span | None], low: float, high: float) -> None:
+def _draw(
+    grid: list[list[str]], spans: Sequence[_Span | None], row_of: Callable[[float], int]
+) -> None:
     for column, span in enumerate(spans):
         if span is not None:
-            for row in range(_row(span.high, low, high), _row(span.low, low, high) + 1):
+            for row in range(row_of(span.high), row_of(span.low) + 1):
                 there = grid[row][column]
                 grid[row][column] = _BOTH if there == _EXPECTED else _OBSERVED
 
 
-def _level(
-    grid: list[list[str]], labels: dict[int, float], level: float, low: float, high: float
-) -> None:
-    """Draw a threshold or a limit where nothing else is, and name it."""
-    row = _row(level, low, high)
-    labels[row] = level
-    grid[row] = [_LINE if there in f" {_ONSET}{_BREAK}" else there for there in grid[row]]
+def _level(row: list[str]) -> None:
+    """Draw a threshold or a limit where nothing else is."""
+    row[:] = [_LINE if there in f" {_ONSET}{_BREAK}" else there for there in row]
 
 
-def _written(grid: Sequence[Sequence[str]], labels: Mapping[int, str]) -> Iterator[str]:
+def _written(
+    axis: _Axis, grid: Sequence[Sequence[str]], labels: Mapping[int, float]
+) -> Iterator[str]:
     for at, row in enumerate(grid):
-        yield f"  {labels.get(at, ''):>{_LABEL}} {''.join(row)}".rstrip()
+        label = axis.number(labels[at]) if at in labels else ""
+        yield f"  {label:>{_LABEL}} {''.join(row)}".rstrip()
 
 
 def _mark(axis: _Axis, onset: str) -> str:
