@@ -47,7 +47,7 @@ const marks = (lines) => ({ hooks: { draw: [(plot) => {
 
 function axes(words) {
   const look = { stroke: color("--text"), grid: { stroke: color("--line") + "55" }, ticks: { stroke: color("--line") } };
-  return [{ ...look, values: clockTimes(words) }, { ...look, size: 60 }];
+  return [{ ...look, space: 80, values: clockTimes(words) }, { ...look, size: 60 }];
 }
 
 // times on the gateway's clock, which may be in another zone than the phone
@@ -75,7 +75,7 @@ class Charts {
     this.table.appendChild(element("summary", this.words.table));
     this.table.addEventListener("toggle", () => this.fillTable());
     const now = Date.now() / 1000 - this.words.ahead_s;
-    this.to = Number(box.dataset.to) || now;
+    this.to = Math.min(Number(box.dataset.to) || now, now);
     this.from = Number(box.dataset.from) || now - Number(box.dataset.span);
     this.asked = 0;
     addEventListener("resize", () => this.resize());
@@ -120,7 +120,7 @@ class Charts {
     const times = ["onset", "closed"].map((name) => Number(this.box.dataset[name])).filter(Boolean).map((x) => ({ x }));
     data.channels.forEach((channel, at) => {
       const limits = (channel.limits || []).map(([, level, y]) => ({ y, shade: color(level === "critical" ? "--high" : "--low") }));
-      const title = channel.unit ? `${channel.title || channel.name} (${channel.unit})` : channel.title || channel.name;
+      const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
       this.plot(title, ...this.signal(data, channel, window, at), [...times, ...limits]);
     });
     this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }]);
@@ -194,7 +194,7 @@ class Charts {
     const box = this.table.appendChild(element("div", undefined, { class: "chart-table", tabindex: "0", role: "region", "aria-label": this.words.table }));
     const table = box.appendChild(element("table"));
     const head = table.appendChild(element("thead")).appendChild(element("tr"));
-    for (const name of [this.words.time, ...this.data.channels.map((one) => one.name), this.words.score]) head.appendChild(element("th", name, { scope: "col" }));
+    for (const name of [this.words.time, ...this.data.channels.map((one) => one.title), this.words.score]) head.appendChild(element("th", name, { scope: "col" }));
     const rows = table.appendChild(element("tbody")), step = Math.max(1, Math.ceil(this.data.times.length / 200));
     const shown = (value) => value === null ? "–" : value.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 4 });
     for (let at = 0; at < this.data.times.length; at += step) {
