@@ -33,7 +33,7 @@ from agent.page.charts import Charts
 from agent.page.data import Data
 from agent.page.described import Described
 from agent.page.stored import Stored
-from agent.page.watch import Watch, look
+from agent.page.watch import Watch
 from agent.page.words import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Languages, Words
 from agent.wording.english_page import TEXTS
 from models import __version__
@@ -156,7 +156,7 @@ class Page:
     async def _health(self, request: Request) -> Response:
         words = self._words(request)
         found = await self.stored.read(overview.read)
-        seen = await self.stored.read(look)
+        seen = await self.watch.now()
         sections = list(health.sections(found.status, seen.life, words))
         return await self._render(request, "health", words, sections=sections)
 
@@ -216,12 +216,13 @@ class Page:
         return answer or PlainTextResponse("too many viewers", 503)
 
     def _words(self, request: Request) -> Words:
-        return self._languages.words(request.cookies)
+        accepted = request.headers.get("accept-language", "")
+        return self._languages.words(request.cookies, accepted)
 
     async def _render(
         self, request: Request, name: str, words: Words, status: int = 200, **context: Any
     ) -> Response:
-        seen = await self.stored.read(look)
+        seen = await self.watch.now()
         text = self._templates.get_template(f"{name}.html").render(
             t=words.text,
             words=words,

@@ -67,24 +67,41 @@ def counted(reader: Reader) -> Counts:
     )
 
 
-def look(reader: Reader) -> Seen:
-    """Look at the store; one without a database has nothing."""
-    try:
-        row, counts = reader.last_logbook_row(), counted(reader)
-    except StoreError:
-        row, counts = 0, Counts()
-    return Seen(row, life(reader), counts)
+class Look:
+    """Looks at the store; the thread that reads the store uses it.
+
+    It counts again only after the logbook has grown: each transition is a row there.
+    """
+
+    def __init__(self) -> None:
+        self._row: int | None = None
+        self._counts = Counts()
+
+    def __call__(self, reader: Reader) -> Seen:
+        """Return what there is; a store without a database has nothing."""
+        try:
+            row = reader.last_logbook_row()
+            if row != self._row:
+                self._counts = counted(reader)
+                self._row = row
+        except StoreError:
+            self._row, self._counts = None, Counts()
+        return Seen(self._row or 0, life(reader), self._counts)
 
 
 class Watch:
     """Tells viewers of changes; the event loop's thread uses it."""
 
     def __init__(self, stored: Stored) -> None:
-        self._stored = stored
+        self._stored, self._look = stored, Look()
         self._changed = asyncio.Condition()
         self._seen: Seen | None = None
         self._task: asyncio.Task[None] | None = None
         self.viewers = 0
+
+    async def now(self) -> Seen:
+        """Look at the store now."""
+        return await self._stored.read(self._look)
 
     async def changes(self) -> AsyncIterator[tuple[str, dict[str, Any]]]:
         """Yield what to announce: ``alarms`` at once if they changed, ``values`` now and then.
@@ -93,7 +110,7 @@ class Watch:
         """
         self.viewers += 1
         if self._task is None:
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(self._keep_looking())
         try:
             told: Seen | None = None
             while True:
@@ -114,14 +131,14 @@ class Watch:
                 await self._changed.wait_for(lambda: self._is_news(told))
         except TimeoutError:
             pass
-        return await self._stored.read(look) if self._seen is None else self._seen
+        return await self.now() if self._seen is None else self._seen
 
     def _is_news(self, told: Seen | None) -> bool:
         return self._seen is not None and (told is None or self._seen.key != told.key)
 
-    async def _look(self) -> None:
+    async def _keep_looking(self) -> None:
         while True:
-            seen = await self._stored.read(look)
+            seen = await self.now()
             async with self._changed:
                 self._seen = seen
                 self._changed.notify_all()

@@ -57,10 +57,25 @@ class Languages:
         self._own, _ = usable_catalogue(path)  # ``language_of`` has said what is wrong
         self.names = tuple(languages(self._own))
 
-    def words(self, cookies: Mapping[str, str]) -> Words:
-        """Return the words for a viewer with these cookies."""
-        name = cookies.get(LANGUAGE_COOKIE)
-        told = Language(name, self._own.get(name)) if name in self.names else self._default
-        wanted = cookies.get(THEME_COOKIE)
-        theme: Theme = next((one for one in THEMES if one == wanted), "auto")
+    def words(self, cookies: Mapping[str, str], accepted: str = "") -> Words:
+        """Return the words for a viewer.
+
+        The language is that of the cookie, otherwise the first one of the browser that there is,
+        otherwise that of the configuration.
+
+        Args:
+            cookies: What the viewer chose.
+            accepted: The header Accept-Language of the browser (RFC 9110).
+
+        """
+        wanted = [cookies.get(LANGUAGE_COOKIE, ""), *_languages(accepted)]
+        name = next((one for one in wanted if one in self.names), None)
+        told = self._default if name is None else Language(name, self._own.get(name))
+        chosen = cookies.get(THEME_COOKIE)
+        theme: Theme = next((one for one in THEMES if one == chosen), "auto")
         return Words(Moments(datetime.now(UTC), False, told), theme, self.names)
+
+
+def _languages(accepted: str) -> list[str]:
+    """Return the languages of a header, without their regions, in order; weights are ignored."""
+    return [one.partition(";")[0].strip().partition("-")[0] for one in accepted.split(",")]
