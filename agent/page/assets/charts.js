@@ -135,7 +135,7 @@ class Charts {
       { label: this.words.high, stroke: stroke + "66", width: 1 },
       { label: this.words.mean, stroke, width: 2 },
     ];
-    const expected = window?.channels?.[channel.name]?.expected;
+    const expected = window?.channels.find((one) => one.channel === channel.name)?.expected;
     const joined = expected ? uPlot.join([[data.times, ...columns], [window.times, expected]]) : [data.times, ...columns];
     if (expected) series.push({ label: this.words.expected, stroke: color("--text"), width: 2, dash: [4, 4], spanGaps: true });
     if (expected) series.slice(0, 3).forEach((one) => { one.spanGaps = true; });
