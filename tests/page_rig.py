@@ -50,12 +50,12 @@ class Answer(NamedTuple):
 class RealPage:
     """``fieldwatch-agent page`` for a configuration, which gets a table [page]; its log is kept."""
 
-    def __init__(self, config: Path, table: str = "", program: tuple[str, ...] = ()) -> None:
+    def __init__(self, config: Path, table: str = "") -> None:
         self.config = config
         self.port = hold_port(self)
         self.users_file = config.parent / "page-users"
         self._log = config.with_suffix(".page.log")
-        self._program = program or (sys.executable, "-P", "-m", "agent")
+        self.program = (sys.executable, "-P", "-m", "agent")
         self.tls: ssl.SSLContext | None = None
         if "listen" not in table:
             table = f'listen = "127.0.0.1:{self.port}"\n{table}'
@@ -72,15 +72,19 @@ class RealPage:
         with changing(self.users_file, None) as users:
             del users[name]
 
-    def start(self) -> None:
+    def launch(self) -> None:
+        """Start the process, which may end by itself."""
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._program, "page", "--config", str(self.config)],
+                [*self.program, "page", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
+
+    def start(self) -> None:
+        self.launch()
         wait_until(self._accepts, "the page to listen")
 
     def _accepts(self) -> bool:

@@ -131,15 +131,18 @@ def password(
     config_file: Path, name: str, password_file: Path | None, own_config_file: Path | None
 ) -> int:
     """Give the user NAME another password; whoever is logged in under this name is logged out."""
-    from agent.users import changing, hashed
+    from agent.users import changing, hashed, read_users
 
     config = _config(own_config_file or config_file)
     path = _users_file(config)
+    if not path.exists() or name not in read_users(path):
+        raise _unknown(path, name)
+    with _usable_password():
+        new = hashed(_password(password_file))
     with changing(path, _group_of_page(config)) as users:
-        if name not in users:
+        if name not in users:  # removed while somebody typed
             raise _unknown(path, name)
-        with _usable_password():
-            users[name] = users[name]._replace(password=hashed(_password(password_file)))
+        users[name] = users[name]._replace(password=new)
     say(f"{path}: {name} has another password")
     return 0
 
