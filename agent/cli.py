@@ -23,6 +23,7 @@ from agent.commands.command import command
 from agent.commands.labels import labels
 from agent.commands.options import config_option, interpreter_option, json_option
 from agent.commands.probe.commands import probe
+from agent.page.commands import page
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
@@ -244,6 +245,7 @@ def replay(
 commands.add_command(alarms)
 commands.add_command(command)
 commands.add_command(labels)
+commands.add_command(page)
 
 
 @commands.command()

@@ -147,6 +147,32 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.clock.synced": "synchronized",
     "page.clock.unsynced": "not synchronized",
     "page.clock.unknown": "unknown",
+    "page.role.reader": "may read",
+    "page.role.operator": "may handle alarms",
+    "page.role.maintainer": "may handle alarms, and take them out of service",
+    "page.session.of": "Logged in: {name} ({role})",
+    "page.session.end": "Log out",
+    "page.session.none": "This page has no users: it can be read, and nobody can handle alarms"
+    " on it.",
+    "page.login.title": "Log in",
+    "page.login.name": "Name",
+    "page.login.password": "Password",
+    "page.login.send": "Log in",
+    "page.login.wrong": "The name or the password is wrong.",
+    "page.login.wait": "There were too many wrong attempts. Try again in {seconds} s.",
+    "page.login.busy": "Too many people log in at this moment. Try again.",
+    "page.login.ended": "Your log-in has ended, so nothing was done. Log in, and do it again.",
+    "page.login.no_users": "There are no users yet. This command on the gateway adds the first"
+    " one:",
+    "page.login.trouble": "The file of the users cannot be read. This command on the gateway"
+    " says why:",
+    "page.refused.read_only": "Nobody can handle alarms on this page, because it has no users."
+    " Set page.users_file in the gateway's configuration, and add a user with the command"
+    " fieldwatch-agent page user add NAME.",
+    "page.refused.reader": "You may read. To handle alarms, you need the role operator.",
+    "page.refused.token": "Nothing was done: the form is older than your log-in. Open the page"
+    " again,"
+    " and do it once more.",
     "page.about.what": "Fieldwatch {version} watches machines on this gateway.",
     "page.about.clock": "The gateway's clock shows {now}.",
     "page.about.licence": "Fieldwatch is under the Apache License 2.0. The page uses:",

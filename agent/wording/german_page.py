@@ -149,6 +149,37 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.clock.synced": "synchronisiert",
     "page.clock.unsynced": "nicht synchronisiert",
     "page.clock.unknown": "unbekannt",
+    "page.role.reader": "darf lesen",
+    "page.role.operator": "darf Alarme bearbeiten",
+    "page.role.maintainer": "darf Alarme bearbeiten und außer Betrieb nehmen",
+    "page.session.of": "Angemeldet: {name} ({role})",
+    "page.session.end": "Abmelden",
+    "page.session.none": "Diese Seite hat keine Benutzer: Alle können sie lesen, niemand kann hier"
+    " Alarme bearbeiten.",
+    "page.login.title": "Anmelden",
+    "page.login.name": "Name",
+    "page.login.password": "Passwort",
+    "page.login.send": "Anmelden",
+    "page.login.wrong": "Der Name oder das Passwort ist falsch.",
+    "page.login.wait": "Es gab zu viele falsche Versuche. Versuchen Sie es in {seconds} s wieder.",
+    "page.login.busy": "Im Moment melden sich zu viele Personen an. Versuchen Sie es noch einmal.",
+    "page.login.ended": "Ihre Anmeldung ist abgelaufen, deshalb wurde nichts getan. Melden Sie"
+    " sich an,"
+    " und tun Sie es noch einmal.",
+    "page.login.no_users": "Es gibt noch keine Benutzer. Dieser Befehl auf dem Gateway legt den"
+    " ersten"
+    " an:",
+    "page.login.trouble": "Die Datei der Benutzer ist nicht lesbar. Dieser Befehl auf dem"
+    " Gateway sagt,"
+    " warum:",
+    "page.refused.read_only": "Niemand kann auf dieser Seite Alarme bearbeiten, denn sie hat keine"
+    " Benutzer. Setzen Sie page.users_file in der Konfiguration des Gateways, und legen Sie einen"
+    " Benutzer an mit dem Befehl fieldwatch-agent page user add NAME.",
+    "page.refused.reader": "Sie dürfen lesen. Um Alarme zu bearbeiten, brauchen Sie die Rolle"
+    " operator.",
+    "page.refused.token": "Es wurde nichts getan: Das Formular ist älter als Ihre Anmeldung."
+    " Öffnen Sie"
+    " die Seite neu, und tun Sie es noch einmal.",
     "page.about.what": "Fieldwatch {version} überwacht Maschinen an diesem Gateway.",
     "page.about.clock": "Die Uhr des Gateways zeigt {now}.",
     "page.about.licence": "Fieldwatch steht unter der Apache-Lizenz 2.0. Die Seite verwendet:",
