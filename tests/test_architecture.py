@@ -115,6 +115,8 @@ ROOMS: dict[str, set[str]] = {
         "store",
     },  # never meets scoring
     "collector": {"backoff", "config", "defects", "dialects", "journal", "mqtt", "store", "uplink"},
+    # the local page: reads the store, and acts through the control socket
+    "page": {"commands", "config", "control", "store", "wording"},
     "commands": {
         "alarms",
         "bundles",
@@ -357,6 +359,7 @@ def loaded_by(statement: str) -> set[str]:
         "import agent.health.status, agent.alarms.document, agent.config.location,"
         " agent.store.writer, agent.health.prometheus, agent.commands.follow",
         "import agent.control.client",
+        "import agent.page.charts",  # its worker has all that
     ],
 )
 def test_commands_that_score_nothing_stay_light(statement: str) -> None:

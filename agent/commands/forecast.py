@@ -106,6 +106,7 @@ def forecast(
         "set": [setting._asdict() for setting in settings],
         "plan": [plan._asdict() for plan in plans],
         "coupled": forecaster.coupling is not None,
+        "plannable": list(_plannable(forecaster)),
         "agent": watched._asdict(),
     }
     if settings or plans:
@@ -152,7 +153,7 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
             "--plan: the effect of a plan is known within the trained horizon only,"
             f" {forecaster.part.horizon_steps} steps: lower --horizon"
         )
-    known = () if forecaster.coupling is None else forecaster.coupling.plannable
+    known = _plannable(forecaster)
     for plan in plans:
         if plan.channel in known:
             continue
@@ -163,6 +164,11 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
             )
         advice = nearest(plan.channel, known) or f"; allowed are {', '.join(known)}"
         raise ConfigError(f"--plan {plan.channel}: no such channel can be planned{advice}")
+
+
+def _plannable(forecaster: Forecaster) -> Sequence[str]:
+    """Return the channels that people set."""
+    return () if forecaster.coupling is None else forecaster.coupling.plannable
 
 
 def _planned(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from agent.alarms.document import with_newest
 from agent.alarms.lifecycle import OPENED
 from agent.handling.states import Standing
+from agent.store import layouts
 from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.notices import Waiting
@@ -249,18 +250,14 @@ class Reader:
 
     def history_streams(self) -> list[str]:
         """Return the names of the streams that have a history, in order."""
-        from agent.store import timeline  # loads numpy, which few readers need
-
-        return timeline.streams(self._query_readings)
+        return layouts.streams(self._query_readings)
 
     def layout(self, stream: str) -> tuple[list[str], int] | None:
         """Return a stream's channels, and the number of the first sample that has them.
 
         None if no agent that keeps a history has run the stream.
         """
-        from agent.store import timeline
-
-        return timeline.layout(self._query_readings, stream)
+        return layouts.layout(self._query_readings, stream)
 
     def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
         """Return a stream's past between two times (Unix seconds) in at most ``points_max`` points.
@@ -268,7 +265,7 @@ class Reader:
         It reads the finest level (samples, minutes or hours) that does not have too many entries,
         so the cost depends on ``points_max``. A stream without a history has no points.
         """
-        from agent.store import timeline
+        from agent.store import timeline  # loads numpy, which few readers need
 
         return timeline.history(self._query_readings, stream, from_s, to_s, points_max)
 
