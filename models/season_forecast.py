@@ -133,7 +133,8 @@ def find_season(steps: Float32) -> int | None:
 def _usable(series: Float32) -> bool:
     """Whether a channel has most of its values, and they differ."""
     known = series[np.isfinite(series)]
-    return len(known) >= (1 - _MISSING_SHARE_MAX) * len(series) and np.ptp(known) > 0
+    enough = len(known) >= max(1, (1 - _MISSING_SHARE_MAX) * len(series))
+    return enough and bool(np.ptp(known) > 0)
 
 
 def _autocorrelation(series: Float32, lags: int) -> Float64:
