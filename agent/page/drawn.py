@@ -68,6 +68,7 @@ def history(
     points = with_gaps(found.points, found.interval_s)
     table = _table(config_file, stream)
     of, limits = ({}, {}) if table is None else (units(table), _limits(table))
+    titles = {} if table is None else table.titles
     return {
         "stream": stream,
         "from_s": from_s,
@@ -79,6 +80,7 @@ def history(
         "channels": [
             {
                 "name": name,
+                "title": titles.get(name) or plain_name(name),
                 "unit": of.get(name),
                 "limits": limits.get(name, []),
                 "mean": _numbers(points.mean[:, column]),

@@ -2,6 +2,7 @@
 "use strict";
 const style = getComputedStyle(document.documentElement);
 const color = (name) => style.getPropertyValue(name).trim();
+const HEIGHT = 180, PRINTED = { width: 320, height: 110 }; // of a plot, in pixels
 const ZOOM = 2, POINTS_MIN = 100, SERIES = ["#1f6fb2", "#b5651d", "#5b8a3c", "#7d4fa0"];
 
 async function load(url) {
@@ -46,7 +47,7 @@ const marks = (lines) => ({ hooks: { draw: [(plot) => {
 
 function axes(words) {
   const look = { stroke: color("--text"), grid: { stroke: color("--line") + "55" }, ticks: { stroke: color("--line") } };
-  return [{ ...look, values: clockTimes(words) }, { ...look, size: 60 }];
+  return [{ ...look, space: 80, values: clockTimes(words) }, { ...look, size: 60 }];
 }
 
 // times on the gateway's clock, which may be in another zone than the phone
@@ -69,15 +70,17 @@ class Charts {
       button.addEventListener("click", () => this.move(...step));
     }
     this.told = this.box.appendChild(element("p", "", { role: "status" }));
-    this.area = this.box.appendChild(element("div"));
+    this.area = this.box.appendChild(element("div", undefined, { class: "plots" }));
     this.table = this.box.appendChild(element("details"));
     this.table.appendChild(element("summary", this.words.table));
     this.table.addEventListener("toggle", () => this.fillTable());
     const now = Date.now() / 1000 - this.words.ahead_s;
-    this.to = Number(box.dataset.to) || now;
+    this.to = Math.min(Number(box.dataset.to) || now, now);
     this.from = Number(box.dataset.from) || now - Number(box.dataset.span);
     this.asked = 0;
     addEventListener("resize", () => this.resize());
+    addEventListener("beforeprint", () => this.resize(PRINTED.width, PRINTED.height));
+    addEventListener("afterprint", () => this.resize());
   }
 
   move(begin, end) {
@@ -117,7 +120,7 @@ class Charts {
     const times = ["onset", "closed"].map((name) => Number(this.box.dataset[name])).filter(Boolean).map((x) => ({ x }));
     data.channels.forEach((channel, at) => {
       const limits = (channel.limits || []).map(([, level, y]) => ({ y, shade: color(level === "critical" ? "--high" : "--low") }));
-      const title = channel.unit ? `${channel.title || channel.name} (${channel.unit})` : channel.title || channel.name;
+      const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
       this.plot(title, ...this.signal(data, channel, window, at), [...times, ...limits]);
     });
     this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }]);
@@ -132,7 +135,7 @@ class Charts {
       { label: this.words.high, stroke: stroke + "66", width: 1 },
       { label: this.words.mean, stroke, width: 2 },
     ];
-    const expected = window?.channels?.[channel.name]?.expected;
+    const expected = window?.channels.find((one) => one.channel === channel.name)?.expected;
     const joined = expected ? uPlot.join([[data.times, ...columns], [window.times, expected]]) : [data.times, ...columns];
     if (expected) series.push({ label: this.words.expected, stroke: color("--text"), width: 2, dash: [4, 4], spanGaps: true });
     if (expected) series.slice(0, 3).forEach((one) => { one.spanGaps = true; });
@@ -148,7 +151,7 @@ class Charts {
     const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
     box.appendChild(element("h3", title));
     const options = {
-      width: this.box.clientWidth, height: 180, axes: axes(this.words), bands,
+      width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands,
       scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
@@ -181,8 +184,8 @@ class Charts {
     });
   }
 
-  resize() {
-    for (const plot of this.plots) plot.setSize({ width: this.box.clientWidth, height: 180 });
+  resize(width = this.box.clientWidth, height = HEIGHT) {
+    for (const plot of this.plots) plot.setSize({ width, height });
   }
 
   fillTable() {
@@ -191,7 +194,7 @@ class Charts {
     const box = this.table.appendChild(element("div", undefined, { class: "chart-table", tabindex: "0", role: "region", "aria-label": this.words.table }));
     const table = box.appendChild(element("table"));
     const head = table.appendChild(element("thead")).appendChild(element("tr"));
-    for (const name of [this.words.time, ...this.data.channels.map((one) => one.name), this.words.score]) head.appendChild(element("th", name, { scope: "col" }));
+    for (const name of [this.words.time, ...this.data.channels.map((one) => one.title), this.words.score]) head.appendChild(element("th", name, { scope: "col" }));
     const rows = table.appendChild(element("tbody")), step = Math.max(1, Math.ceil(this.data.times.length / 200));
     const shown = (value) => value === null ? "–" : value.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 4 });
     for (let at = 0; at < this.data.times.length; at += step) {
