@@ -65,7 +65,7 @@ class Page:
         self.stored = Stored(store)
         self.watch = Watch(self.stored)
         self._charts = Charts(config_file)
-        self._data = Data(self._charts, self.stored)
+        self._data = Data(self._charts, self.stored, self._words)
         self._described = Described(self._charts)
         self._languages = Languages(config_file)
         self._templates = Environment(
@@ -89,6 +89,7 @@ class Page:
                 Route("/streams/{stream}", self._stream),
                 Route("/streams/{stream}/history.json", self._data.history),
                 Route("/streams/{stream}/forecast.json", self._data.forecast),
+                Route("/streams/{stream}/rivals.json", self._data.rivals),
                 Route("/streams/{stream}/spark.svg", self._data.spark),
                 Route("/health", self._health),
                 Route("/about", self._about),

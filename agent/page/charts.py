@@ -103,6 +103,15 @@ class Charts:
         request = {"stream": stream, "settings": list(settings), "plans": list(plans)}
         return await self._ask("forecast", {**request, "horizon_steps": horizon_steps})
 
+    async def rivals(self, stream: str) -> bytes:
+        """Return the forecast of a stream beside its rivals as JSON; ``drawn.rivals`` makes it.
+
+        Raises:
+            ChartError: there is no answer; its code says why.
+
+        """
+        return await self._ask("rivals", {"stream": stream})
+
     async def spark(self, stream: str) -> bytes:
         """Return the largest scores of the last hour as JSON; ``drawn.spark`` makes it.
 
