@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
 import subprocess
@@ -11,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 
 from agent.control.client import ask as ask_locally
-from agent.control.protocol import Refused
 from agent.mqtt.client import Client
 from agent.remote.asking import Gateway as Asked
 from agent.remote.asking import body_of, order_for
@@ -26,6 +25,7 @@ from tests.agent_rig import StartAgent
 from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.serial_line import Line
 from tests.system.test_handling import NAME, Gateway
+from tests.writers_rig import Writing, answered_truly, explained
 
 COMMAND, ANSWER = "fieldwatch/v1/plant/gw-1/command", "fieldwatch/v1/plant/gw-1/answer"
 GATEWAY = Asked("plant", "gw-1")
@@ -87,6 +87,10 @@ class Central:
         wait_until(lambda: len(found()) >= count, f"answer to {order_id}")
         return found()
 
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
     def code(self, body: bytes, order_id: str) -> str:
         self.send(body)
         (told,) = self.answers_to(order_id)
@@ -97,8 +101,7 @@ class Central:
 def central(broker: RealBroker) -> Iterator[Central]:
     made = Central(broker.port)
     yield made
-    made.client.disconnect()
-    made.client.loop_stop()
+    made.close()
 
 
 @pytest.fixture
@@ -262,31 +265,9 @@ def test_two_writers_at_once_leave_a_logbook_that_explains_every_state(
     tmp_path: Path, gateway: Commanded, central: Central
 ) -> None:
     anna = gateway.trust(tmp_path, "operate", "anna")
-    made: list[int] = []
-
-    def terminal() -> None:
-        for turn in range(20):
-            verb = "acknowledge" if turn % 2 else "unacknowledge"
-            try:
-                made.append(gateway.ask(verb)["revision"])
-            except Refused as refusal:
-                assert refusal.code in ("stale", "impossible", "busy")
-
-    writer = threading.Thread(target=terminal)
-    writer.start()
-    for turn in range(20):
-        verb = "alarm.unacknowledge" if turn % 2 else "alarm.acknowledge"
-        order = order_for(GATEWAY, anna, verb, about(gateway.standing()["revision"]), 60.0)
-        central.send(body_of(order, anna))
-        (told,) = central.answers_to(order.id)
-        if told["ok"]:
-            made.append(told["result"]["revision"])
-        else:
-            assert told["error"]["code"] in ("stale", "impossible", "busy")
-    writer.join()
-    rows = gateway.logbook()
-    assert [row["revision"] for row in rows] == list(range(1, len(rows) + 1))
-    assert sorted(made) == [row["revision"] for row in rows[1:]]
-    for before, after in itertools.pairwise(rows):
-        assert after["before"] == before["after"]
-    assert rows[-1]["after"] == gateway.standing()["state"]
+    writing = Writing(gateway, central, anna, Random(1))
+    counts = writing.run(60)
+    assert set(counts) == {"done", "stale", "impossible"}, counts
+    assert counts.total() == 60
+    explained(gateway.logbook(), gateway.stored())
+    answered_truly(writing.answered, gateway.logbook())

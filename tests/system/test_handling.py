@@ -22,6 +22,7 @@ import pytest
 
 from agent.control.client import ask
 from agent.control.protocol import Refused
+from agent.handling.states import Standing
 from agent.inputs.plant import CHANNELS, Pump
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
@@ -79,9 +80,12 @@ class Gateway:
         wait_until(lambda: self.standing().get("number") == number, f"alarm {number}")
 
     def standing(self) -> dict[str, Any]:
+        known = self.stored()
+        return {} if known == Standing() else known.to_json() | {"state": known.state}
+
+    def stored(self) -> Standing:
         with Reader(self.directory / "data") as reader:
-            known = reader.standings().get((NAME, POINT))
-        return {} if known is None else known.to_json() | {"state": known.state}
+            return reader.standings().get((NAME, POINT), Standing())
 
     def logbook(self) -> list[dict[str, Any]]:
         with Reader(self.directory / "data") as reader:
