@@ -23,6 +23,10 @@ class Later:
         self.answer: Answer | None = None
 
 
+def _named(command: Command) -> str:
+    return command.name
+
+
 class Verb(NamedTuple):
     """The function of a command, and its properties."""
 
@@ -33,6 +37,7 @@ class Verb(NamedTuple):
     shared: bool = True  # whether one call answers all waiting askers; False if the asker matters
     # called with the result once the change is on the disk, before the answer
     stored: Callable[[Command, Mapping[str, Any]], None] | None = None
+    named: Callable[[Command], str] = _named  # what is requested, for the log
 
 
 class Dispatcher:
@@ -116,7 +121,7 @@ class Dispatcher:
                 known = ", ".join(sorted(verb.arguments)) or "none"
                 raise Refused("arguments", f"{command.name} accepts these arguments: {known}")
             if verb.changes:
-                _LOG.info("%s requested by %s", command.name, command.asker)
+                _LOG.info("%s requested by %s", verb.named(command), command.asker)
             return verb.run(command)
         except Refused as refusal:
             return refusal
