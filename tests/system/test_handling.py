@@ -310,7 +310,7 @@ def test_the_terminal_says_what_was_written_and_the_log_who_did_it(gateway: Gate
     ]
     assert said == [
         "pump#1.2: note; it is in the logbook\n",
-        "pump#1.3: label nothing-found; it is in the logbook\n",
+        "pump#1.3: label nothing found yet; it is in the logbook\n",
         "pump#1.4: acknowledged; it is in the logbook\n",
     ]
     by = gateway.logbook()[-1]["by"]
