@@ -32,8 +32,9 @@ ROOMS: dict[str, set[str]] = {
     "memory": set(),
     "config": {"handling", "wording"},  # the classes of consequence; which texts there are
     "control": set(),  # knows names of commands, and nothing of what they do
-    # the states of an alarm and what leads from one to the next: no input, output or clock
-    "handling": set(),
+    # the states of an alarm and what leads from one to the next, with the reason as a message: no
+    # input, output or clock
+    "handling": {"wording"},
     # knows no configuration: its limits are numbers; of an alarm it knows the states
     "store": {"alarms", "handling", "journal"},
     "users": {"control"},  # of the page: their file

@@ -379,6 +379,22 @@ def _commands(config: AgentConfig) -> Iterator[Finding]:
     else:
         nobody = f"on, but {config.keys.directory} has no unrevoked key of the role operate"
         yield Finding(True, "commands", nobody, mark="warn")
+    if config.mqtt.commands.has_own_user:
+        yield _user_of_commands(config.mqtt.for_commands, _client_id(config))
+
+
+def _user_of_commands(broker: BrokerTable, client_id: str) -> Finding:
+    what = f"commands at {broker.host}:{broker.port}"
+    try:
+        probe_broker(broker, client_id)
+    except LinkError as error:
+        return Finding(False, what, str(error), UNAVAILABLE)
+    user = "their certificate" if broker.username is None else f"user {broker.username}"
+    return Finding(True, what, f"accepts {user}")
+
+
+def _client_id(config: AgentConfig) -> str:
+    return f"fieldwatch-check:{config.gateway.site}:{config.gateway.name}"
 
 
 def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
@@ -386,7 +402,7 @@ def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
         yield Finding(True, "broker", "none configured; central ops receives nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
-    client_id = f"fieldwatch-check:{config.gateway.site}:{config.gateway.name}"
+    client_id = _client_id(config)
     try:
         protocol = probe_broker(config.mqtt, client_id)
     except LinkError as error:
