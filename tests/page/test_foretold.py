@@ -108,9 +108,9 @@ def test_the_rivals_stand_beside_the_forecast(
         "en": ["this forecast", "previous model (pump version 1)", "last value"],
         "de": ["diese Vorhersage", "voriges Modell (pump version 1)", "letzter Wert"],
     }
-    titles = rows.locator("td:first-child")
+    titles = rows.locator("th[scope=row]")
     assert titles.all_text_contents() == words[language]
-    assert rows.locator("th").all_text_contents() == ["vibration x"]
+    assert rows.locator("th[scope=rowgroup]").all_text_contents() == ["vibration x"]
     assert page.locator("table.rivals td").filter(has_text="✓").count() >= len(NAMES)
     legend = page.locator(".legend li")
     expect(legend).to_have_count(3)

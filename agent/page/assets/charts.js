@@ -305,7 +305,7 @@ function rivalsTable(rivals) {
     body.appendChild(element("tr")).appendChild(element("th", channel.title, { scope: "rowgroup", colspan: String(rivals.head.length) }));
     for (const [line, ...figures] of channel.rows) {
       const row = body.appendChild(element("tr"));
-      row.appendChild(element("td", line));
+      row.appendChild(element("th", line, { scope: "row" }));
       for (const figure of figures) row.appendChild(element("td", figure));
     }
   }
