@@ -94,7 +94,7 @@ def _note_console(watched: Watched, message: ConsoleMessage) -> None:
 
 def _note_origin(watched: Watched, request: Request) -> None:
     parts = urlsplit(request.url)
-    origin = parts.scheme if parts.scheme == "data" else f"{parts.scheme}://{parts.netloc}"
+    origin = f"{parts.scheme}://{parts.netloc}"
     if origin not in watched.loaded:
         watched.loaded.append(origin)
 
