@@ -16,6 +16,7 @@ from models.errors import FieldwatchError
 
 REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its line end
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024  # of a body
+SPARK_S: Final = 3600.0  # the time that a sparkline shows
 POINTS_MAX: Final = 4000  # a screen has fewer columns
 
 Code = Literal[

@@ -20,7 +20,7 @@ from agent.config import load as configuration
 from agent.config.load import StreamTable
 from agent.config.location import store_directory
 from agent.config.streams import LimitTable
-from agent.page.chart_protocol import ChartError
+from agent.page.chart_protocol import SPARK_S, ChartError
 from agent.store.aggregates import Entries
 from agent.store.reader import Reader
 from agent.wording.sentence import plain_name
@@ -32,7 +32,6 @@ from models.times import unix_s
 
 _GAP_STEPS: Final = 3.0  # times the usual distance of points
 _MEDIAN: Final = "0.5"
-_SPARK_S: Final = 3600.0
 _SPARK_POINTS_MAX: Final = 60
 _LIMITS: Final = tuple(
     (side, level) for side in ("low", "high") for level in ("warning", "critical")
@@ -149,7 +148,7 @@ def spark(config_file: Path, stream: str, now_s: float) -> dict[str, Any]:
 
     """
     with Reader(store_directory(config_file)) as reader:
-        found = reader.history(stream, now_s - _SPARK_S, now_s, _SPARK_POINTS_MAX)
+        found = reader.history(stream, now_s - SPARK_S, now_s, _SPARK_POINTS_MAX)
     points = with_gaps(found.points, found.interval_s)
     return {"stream": stream, "times": _times(points), "score_max": _numbers(points.score_max)}
 

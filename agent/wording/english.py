@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from agent.wording import english_page
+
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations
     "number.point": ".",
@@ -288,4 +290,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "kind.silent": "silent",
     "kind.limit": "limit",
     "kind.limit_passed": "limit passed",
+    **english_page.TEXTS,
 }

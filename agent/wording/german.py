@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from agent.wording import german_page
+
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations; a duration stands in the dative
     "number.point": ",",
@@ -296,4 +298,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "kind.silent": "Stille",
     "kind.limit": "Grenze in Sicht",
     "kind.limit_passed": "Grenze überschritten",
+    **german_page.TEXTS,
 }

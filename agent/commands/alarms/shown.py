@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.commands.alarms.listed import Alarm, priority_of
+from agent.commands.alarms.listed import priority_of
 from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.table import reference, shelving, wrapped
 from agent.handling.states import WORDS
@@ -34,6 +34,8 @@ _NEXT: Final[Mapping[str, str]] = {
     "SHLVD": "unshelve",
     "OOSRV": "in-service",
 }
+
+Alarm = Mapping[str, Any]
 
 
 def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
@@ -64,13 +66,13 @@ def _text(told: Language, key: str, **parameters: Value) -> str:
 def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
     """Yield a line for each fact that is known, with its name in a column before it."""
     told = moments.told
-    facts = [(told.phrase(f"label.{key}", key), fact) for key, fact in _known(alarm, moments)]
-    width = max(_LABEL_CHARS, *(len(label) + 2 for label, _ in facts))
-    for label, fact in facts:
+    named = [(told.phrase(f"label.{key}", key), fact) for key, fact in facts(alarm, moments)]
+    width = max(_LABEL_CHARS, *(len(label) + 2 for label, _ in named))
+    for label, fact in named:
         yield from wrapped(f"{label:<{width}}{fact}", "", " " * width)
 
 
-def _known(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
+def facts(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
     """Yield the facts that are known, each with the key of its name."""
     handling, told = alarm["handling"], moments.told
     yield "state", _state(alarm, told)
@@ -151,13 +153,13 @@ def _similar(alarm: Alarm, moments: Moments) -> Iterator[str]:
     yield ""
     yield printable(told.phrase("terminal.similar", "similar alarms"))
     for one in alarm["similar"]:
-        said = "; ".join(_said(row, told) for row in one["said"])
+        said = "; ".join(label_text(row, told) for row in one["said"])
         text = said or told.phrase("similar.nothing_said", "-")
         name = f"{one['stream']}#{one['number']}"
         yield from wrapped(f"{name}  {moments.brief(one['onset'])}  {text}", "  ", "      ")
 
 
-def _said(row: Mapping[str, Any], told: Language) -> str:
+def label_text(row: Mapping[str, Any], told: Language) -> str:
     """Return a label or a note of a person."""
     what = told.phrase(f"row.{row['what']}", SAID.get(row["what"], row["what"]))
     if row["label"]:
