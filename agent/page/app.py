@@ -62,7 +62,7 @@ class Page:
         self.stored = Stored(store)
         self.watch = Watch(self.stored)
         self._charts = Charts(config_file)
-        self._data = Data(self._charts)
+        self._data = Data(self._charts, self.stored)
         self._described = Described(self._charts)
         self._languages = Languages(config_file)
         self._templates = Environment(

@@ -112,15 +112,6 @@ class Charts:
         """
         return await self._ask("spark", {"stream": stream})
 
-    async def window(self, stream: str, number: int) -> bytes:
-        """Return the samples around the opening of an alarm as JSON; null if they are not kept.
-
-        Raises:
-            ChartError: there is no answer; its code says why.
-
-        """
-        return await self._ask("window", {"stream": stream, "number": number})
-
     async def describe(self) -> dict[str, Any]:
         """Return what the configuration says of each stream; ``drawn.describe`` makes it.
 

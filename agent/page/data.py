@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 
 from agent.page.chart_protocol import POINTS_MAX, SPARK_S, ChartError, Code
 from agent.page.charts import Charts
+from agent.page.stored import Stored
+from agent.store.windows import window
 
 _STATUSES: Final[Mapping[Code, int]] = {
     "unknown": 404,
@@ -31,8 +33,8 @@ _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
 class Data:
     """Answers the requests of the scripts."""
 
-    def __init__(self, charts: Charts) -> None:
-        self._charts = charts
+    def __init__(self, charts: Charts, stored: Stored) -> None:
+        self._charts, self._stored = charts, stored
         self._sparks: dict[str, tuple[float, str]] = {}  # by stream: when it was made, picture
 
     async def history(self, request: Request) -> Response:
@@ -56,12 +58,10 @@ class Data:
             return refusal(error)
 
     async def window(self, request: Request) -> Response:
-        """Answer with what the store kept of an alarm; null if it kept nothing."""
-        path = request.path_params
-        try:
-            return _json(await self._charts.window(path["stream"], path["number"]))
-        except ChartError as error:
-            return refusal(error)
+        """Answer with what the detector saw and expected around an alarm; null if it is gone."""
+        stream, number = request.path_params["stream"], request.path_params["number"]
+        seen = await self._stored.read(lambda reader: window(reader.query_records, stream, number))
+        return JSONResponse(None if seen is None else seen.document())
 
     async def spark(self, request: Request) -> Response:
         """Answer with the score of the last hour as a small picture."""

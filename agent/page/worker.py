@@ -82,14 +82,6 @@ class _Spark(_Request):
         return drawn.spark(config_file, self.stream, time.time())
 
 
-class _Window(_Request):
-    stream: str
-    number: int
-
-    def document(self, config_file: Path) -> None:
-        """Nothing: the store keeps no windows of alarms yet."""
-
-
 class _Describe(_Request):
     def document(self, config_file: Path) -> dict[str, Any]:
         return drawn.describe(config_file)
@@ -100,7 +92,6 @@ _KINDS: Final[Mapping[str, type[_Request]]] = {
     "history": _History,
     "forecast": _Forecast,
     "spark": _Spark,
-    "window": _Window,
     "describe": _Describe,
 }
 

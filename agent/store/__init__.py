@@ -6,4 +6,5 @@
 ``ring`` and ``history``; each is a ``file``. ``record`` is a message in the outbox. ``sqlite``
 opens files, ``migrations`` makes their tables, ``salvage`` reads damaged ones. ``retention`` and
 ``compaction`` keep them small. ``correction`` corrects times.
+A ``window`` is the samples around an alarm; ``window_table`` writes it, ``windows`` reads it.
 """

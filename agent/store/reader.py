@@ -272,6 +272,10 @@ class Reader:
     def _query_readings(self, statement: str, values: Sequence[Any]) -> list[Any]:
         return self._query(READINGS, statement, values)
 
+    def query_records(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Query ``fieldwatch.db``, for the modules of this package that read some of its tables."""
+        return self._query(RECORDS, statement, values)
+
     def outbox(
         self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str | None] = ()
     ) -> list[Record]:

@@ -230,7 +230,6 @@ def test_a_spark_is_the_score_of_the_last_hour(tmp_path: Path) -> None:
     assert spark["times"][0] >= times[1000]
     empty = {"stream": "fan", "times": [], "score_max": []}
     assert run(file, lambda charts: charts.spark("fan")) == empty
-    assert run(file, lambda charts: charts.window("pump", 1)) is None
 
 
 async def _described(file: Path) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agent.commands.alarms import drawn
 from agent.commands.alarms.listed import priority_of
 from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.table import reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
+from agent.store.window import Seen
 from agent.wording import lines as wording
 from agent.wording.advice import to_do
 from agent.wording.language import Language
@@ -38,8 +40,19 @@ _NEXT: Final[Mapping[str, str]] = {
 Alarm = Mapping[str, Any]
 
 
-def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
-    """Yield the lines of the alarm; ``blocks``: whether the terminal has block characters."""
+def lines(
+    alarm: Alarm, moments: Moments, config_file: Path, blocks: bool, window: Seen | None
+) -> Iterator[str]:
+    """Yield the lines of the alarm.
+
+    Args:
+        alarm: With its handling, similar alarms and logbook.
+        moments: Writes the times.
+        config_file: Of the agent.
+        blocks: Whether the terminal has block characters.
+        window: The samples around the onset; None: they are read from the stream's history.
+
+    """
     told = moments.told
     sentence = first_sentence(alarm, told, moments.now.timestamp())
     yield from wrapped(f"{reference(alarm)}: {sentence}", "")
@@ -50,7 +63,11 @@ def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> It
     yield from _facts(alarm, moments)
     yield from _channels(alarm, told)
     yield from _similar(alarm, moments)
-    yield from _chart(alarm, moments, config_file, blocks)
+    if window is None:
+        yield from _chart(alarm, moments, config_file, blocks)
+    else:
+        yield ""
+        yield from drawn.lines(window, alarm, moments)
     yield from _logbook(alarm, moments)
     if handling := alarm["handling"]:
         if (verb := _NEXT.get(handling["state"])) is not None:
