@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from agent.control.client import ask
+from agent.handling.states import UNACKNOWLEDGED
+from agent.store.reader import Reader
 from models.errors import FieldwatchError
 from tests.conftest import ROOT, WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.database import make_files
 
-HOSTILE = "<b title=\"x\">O'Neill</b> & {{ 7 * 7 }}"  # printable, as a title must be
+HOSTILE = '<b title="x">O\'Neill</b> & {{ 7 * 7 }}'  # printable, as a title must be
 VALVE = "valve"  # the stream whose alarms a test raises
 FINE, HIGH, LOW = 5.0, 12.0, -1.0  # its levels
 
@@ -131,13 +133,23 @@ class Gateway:
         with (self.directory / "lines").open("a") as lines:
             lines.write(json.dumps({"level": level}) + "\n")
 
-    def alarms(self) -> list[dict[str, Any]]:
-        """Return the alarms as a terminal has them, with their logbooks."""
-        listed = self.command("--json")
-        return [
-            self.command("show", f"{one['stream']}#{one['number']}", "--json")
-            for one in listed["alarms"]
-        ]
+    def alarms_of(self, stream: str) -> list[dict[str, Any]]:
+        """Return the alarms of a stream as the store has them, in order."""
+        with Reader(self.directory / "data") as reader:
+            return reader.alarms_of(stream, 1000)[::-1]
+
+    def ask(self, verb: str, stream: str, number: int, **more: Any) -> None:
+        """Handle an alarm from elsewhere."""
+        ask(self.socket, f"alarm.{verb}", {"stream": stream, "number": number, **more})
+
+    def calm(self, stream: str) -> None:
+        """Let no alarm of a stream wait for anybody, now that none is active."""
+        for verb, states in (("unshelve", {"SHLVD"}), ("acknowledge", UNACKNOWLEDGED)):
+            with Reader(self.directory / "data") as reader:
+                standings = reader.standings()
+            for (name, _), standing in standings.items():
+                if name == stream and standing.state in states:
+                    self.ask(verb, stream, standing.number)
 
     def command(self, *words: str) -> Any:
         ended = subprocess.run(
