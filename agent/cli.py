@@ -23,6 +23,7 @@ from agent.commands.command import command
 from agent.commands.labels import labels
 from agent.commands.options import config_option, interpreter_option, json_option
 from agent.commands.probe.commands import probe
+from agent.page.commands import page
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
@@ -244,6 +245,7 @@ def replay(
 commands.add_command(alarms)
 commands.add_command(command)
 commands.add_command(labels)
+commands.add_command(page)
 
 
 @commands.command()
@@ -369,6 +371,13 @@ def reload(config_file: Path) -> int:
     is_flag=True,
     help="Forecast beyond the trained horizon, from the forecast itself; this is less certain.",
 )
+@click.option(
+    "--rivals",
+    "compare",
+    is_flag=True,
+    help="Compare the forecast with the previous bundle, the last value and the season instead: how"
+    " far each was off in the stored past.",
+)
 @json_option
 def forecast(
     config_file: Path,
@@ -378,6 +387,7 @@ def forecast(
     hold: int | None,
     horizon: int | None,
     recursive: bool,
+    compare: bool,
     as_json: bool,
 ) -> int:
     """Forecast a stream from its stored history, or what if (--set, --plan).
@@ -389,6 +399,10 @@ def forecast(
     from agent.commands import forecast as forecasts
     from agent.commands.forecast_text import describe
 
+    if compare:
+        if settings or plans or hold or horizon or recursive:
+            raise click.UsageError("--rivals goes with --stream, --config and --json only")
+        return _rivals(config_file, stream, as_json)
     given = {}
     for option, texts in (("--set", settings), ("--plan", plans)):
         try:
@@ -398,6 +412,15 @@ def forecast(
     document = forecasts.forecast(
         config_file, stream, given["--set"], hold, horizon, recursive, given["--plan"]
     )
+    _tell(document, as_json, describe)
+    return _end(document, as_json)
+
+
+def _rivals(config_file: Path, stream: str, as_json: bool) -> int:
+    from agent.commands.rivals import rivals
+    from agent.commands.rivals_text import describe
+
+    document = rivals(config_file, stream)
     _tell(document, as_json, describe)
     return _end(document, as_json)
 

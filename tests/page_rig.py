@@ -1,180 +1,188 @@
-"""A gateway with its page: an agent whose alarms a test raises at will, and who looks at them."""
+"""The page as a process of its own, and a browser's part of HTTP without a browser."""
 
 from __future__ import annotations
 
-import contextlib
-import json
+import http.client
+import os
+import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
-from agent.control.client import ask
-from agent.handling.states import UNACKNOWLEDGED
-from agent.store.reader import Reader
-from models.errors import FieldwatchError
-from tests.conftest import ROOT, WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
-from tests.database import make_files
+from agent.control.protocol import Role
+from agent.users import User, changing, hashed
+from tests.conftest import ROOT, WAIT_S_MAX, hold_port, wait_until
 
-HOSTILE = '<b title="x">O\'Neill</b> & {{ 7 * 7 }}'  # printable, as a title must be
-VALVE = "valve"  # the stream whose alarms a test raises
-FINE, HIGH, LOW = 5.0, 12.0, -1.0  # its levels
-
-# the pump has a fault at once; the valve has what a test writes
-_CONFIG = """
+GATEWAY = """
 [gateway]
 site = "plant"
 name = "gw-1"
-[store]
-directory = "data"
-flush_interval_s = 0.1
-[mqtt]
-host = "127.0.0.1"
-port = {port}
-[health]
-interval_s = 1
 [[streams]]
 name = "pump"
-bundle = "{bundle}"
-silent_after_s = 3600
-[[streams]]
-name = "valve"
-title = {hostile}
-titles = {{ level = {hostile} }}
-silent_after_s = 3600
-[streams.baseline]
-period_s = 0.5
-missing_samples = 100000
-channels = [{{ name = "level", unit = "<i>mm</i>" }}]
-[[streams.limits]]
-channel = "level"
-low_warning = 0.0
-high_critical = 10.0
-off_delay_s = 0.0
-action = {hostile}
-[[streams.help]]
-kind = "limit_passed"
-text = {hostile}
-link = "https://plant.example/'><script>alert(1)</script>"
+baseline = { period_s = 1.0, channels = [{ name = "flow" }] }
 [[inputs]]
-name = "simulated"
-type = "simulator"
+name = "line"
+port = "/dev/ttyUSB0"
 stream = "pump"
-fault = "stuck_sensor"
-fault_at_s = 5
-[[inputs]]
-name = "file"
-type = "file"
-path = "lines"
-stream = "valve"
-format = "json"
-begin = "start"
-poll_interval_s = 0.05
+columns = ["time", "flow"]
 """
+PASSWORD = "correct horse battery"
 
 
-class Gateway:
-    """A broker, an agent, and the page's process, which all can be ended and started again."""
+class Answer(NamedTuple):
+    """An answer, read to its end."""
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.broker = RealBroker(directory)
-        self.broker.start()
-        make_files(directory / "data")
-        (directory / "lines").touch()
-        self.config = directory / "agent.toml"
-        self.config.write_text(
-            _CONFIG.format(port=self.broker.port, bundle=ZOO_BUNDLE, hostile=json.dumps(HOSTILE))
-        )
-        self.socket = directory / "data" / "control.sock"
-        self.agent = RealAgent(self.config)
-        self.start_agent()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        self._page: subprocess.Popen[bytes] | None = None
-        self.start_page()
+    status: int
+    headers: Mapping[str, str]  # the names in lower case; of several cookies, the last
+    body: str
 
-    def start_agent(self) -> None:
-        self.agent.start()
-        wait_until(self._answers, "the agent")
+    @property
+    def location(self) -> str:
+        return self.headers["location"]
 
-    def _answers(self) -> bool:
-        try:
-            return bool(ask(self.socket, "state"))
-        except FieldwatchError:
-            return False
 
-    def start_page(self) -> None:
-        """As systemd does it: it has the socket, so no request is lost while the page starts."""
-        command = "from pathlib import Path; from agent.page.run import run; run(Path(%r))"
-        found = self._listening.fileno()
-        shell = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{found}'
-        python = [sys.executable, "-X", "faulthandler", "-c", command % str(self.config)]
-        with (self.directory / "page.log").open("ab") as log:
-            self._page = subprocess.Popen(
-                ["bash", "-c", shell, "sh", *python],
-                pass_fds=[found],
-                cwd=ROOT,
+class RealPage:
+    """``fieldwatch-agent page`` for a configuration, which gets a table [page]; its log is kept."""
+
+    def __init__(self, config: Path, table: str = "") -> None:
+        self.config = config
+        self.port = hold_port(self)
+        self.users_file = config.parent / "page-users"
+        self._log = config.with_suffix(".page.log")
+        self.program = (sys.executable, "-P", "-m", "agent")
+        self.tls: ssl.SSLContext | None = None
+        if "listen" not in table:
+            table = f'listen = "127.0.0.1:{self.port}"\n{table}'
+        text = config.read_text()
+        needed = "" if "[gateway]" in text else GATEWAY
+        config.write_text(f"{text}\n[page]\n{table}\n{needed}")
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def add(self, name: str, role: Role = "operator", password: str = PASSWORD) -> None:
+        with changing(self.users_file, None) as users:
+            users[name] = User(name, role, hashed(password))
+
+    def remove(self, name: str) -> None:
+        with changing(self.users_file, None) as users:
+            del users[name]
+
+    def launch(self) -> None:
+        """Start the process, which may end by itself."""
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.program, "page", "--config", str(self.config)],
                 stdout=log,
                 stderr=log,
+                cwd=ROOT,
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
             )
 
-    def stop_page(self) -> None:
-        """End it; the socket stays, and who connects waits."""
-        assert self._page is not None
-        self._page.terminate()
-        assert self._page.wait(WAIT_S_MAX) in (0, -signal.SIGTERM)
+    def start(self) -> None:
+        self.launch()
+        wait_until(self._accepts, "the page to listen")
 
-    def set_level(self, level: float) -> None:
-        """Let the valve have this level."""
-        with (self.directory / "lines").open("a") as lines:
-            lines.write(json.dumps({"level": level}) + "\n")
+    def _accepts(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the page ended by itself: {self.log()}"
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
-    def alarms_of(self, stream: str) -> list[dict[str, Any]]:
-        """Return the alarms of a stream as the store has them, in order."""
-        with Reader(self.directory / "data") as reader:
-            return reader.alarms_of(stream, 1000)[::-1]
+    def log(self) -> str:
+        return self._log.read_text()
 
-    def ask(self, verb: str, stream: str, number: int, **more: Any) -> None:
-        """Handle an alarm from elsewhere."""
-        ask(self.socket, f"alarm.{verb}", {"stream": stream, "number": number, **more})
+    def stop(self) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_S_MAX)
 
-    def calm(self, stream: str) -> None:
-        """Let no alarm of a stream wait for anybody, now that none is active."""
-        for verb, states in (("unshelve", {"SHLVD"}), ("acknowledge", UNACKNOWLEDGED)):
-            with Reader(self.directory / "data") as reader:
-                standings = reader.standings()
-            for (name, _), standing in standings.items():
-                if name == stream and standing.state in states:
-                    self.ask(verb, stream, standing.number)
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), WAIT_S_MAX)
 
-    def command(self, *words: str) -> Any:
-        ended = subprocess.run(
-            [sys.executable, "-m", "agent", "alarms", *words, "--config", str(self.config)],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
-        )
-        return json.loads(ended.stdout)
+    def raw(self, data: bytes) -> bytes:
+        """Send bytes, and return all until the page hangs up."""
+        with self.connect() as connection:
+            connection.sendall(data)
+            return read_all(connection)
 
-    def close(self) -> None:
-        if self._page is not None and self._page.poll() is None:
-            self.stop_page()
-        self._listening.close()
-        if self.agent.process is not None and self.agent.process.poll() is None:
-            self.agent.stop()
-        self.broker.kill()
+    def ask(
+        self, method: str, path: str, body: str | bytes = b"", headers: Mapping[str, str] = {}
+    ) -> Answer:
+        """Send a request with exactly these headers, and those that HTTP needs."""
+        where = ("127.0.0.1", self.port)
+        made: http.client.HTTPConnection
+        if self.tls is None:
+            made = http.client.HTTPConnection(*where, timeout=WAIT_S_MAX)
+        else:
+            made = http.client.HTTPSConnection(*where, timeout=WAIT_S_MAX, context=self.tls)
+        try:
+            made.request(method, path, body or None, dict(headers))
+            answer = made.getresponse()
+            named = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, named, answer.read().decode())
+        finally:
+            made.close()
 
 
-@contextlib.contextmanager
-def gateway_in(directory: Path) -> Iterator[Gateway]:
-    gateway = Gateway(directory)
-    try:
-        yield gateway
-    finally:
-        gateway.close()
-        print((directory / "page.log").read_text())
+def read_all(connection: socket.socket) -> bytes:
+    data = bytearray()
+    while True:
+        try:
+            read = connection.recv(65536)
+        except ConnectionResetError:
+            return bytes(data)
+        if not read:
+            return bytes(data)
+        data += read
+
+
+class Visitor:
+    """A browser without its window: keeps cookies, names its origin, reads the token of forms."""
+
+    def __init__(self, page: RealPage) -> None:
+        self.page = page
+        self.cookies: dict[str, str] = {}
+        self.csrf = ""
+
+    @property
+    def origin(self) -> str:
+        scheme = "http" if self.page.tls is None else "https"
+        return f"{scheme}://127.0.0.1:{self.page.port}"
+
+    def _headers(self) -> dict[str, str]:
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        return {"Cookie": cookies} if cookies else {}
+
+    def get(self, path: str, **headers: str) -> Answer:
+        answer = self.page.ask("GET", path, headers=self._headers() | headers)
+        if found := re.search('name="csrf" value="([^"]+)"', answer.body):
+            self.csrf = found[1]
+        return self._kept(answer)
+
+    def post(self, path: str, form: Mapping[str, Any], **headers: str | None) -> Answer:
+        """Send a form; a header of None is left out."""
+        usual = {
+            "Origin": self.origin,
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        wanted = {k.replace("_", "-"): v for k, v in headers.items()}
+        sent = {k: v for k, v in (self._headers() | usual | wanted).items() if v is not None}
+        return self._kept(self.page.ask("POST", path, urlencode(form), sent))
+
+    def log_in(self, name: str, password: str = PASSWORD, **more: str) -> Answer:
+        return self.post("/login", {"name": name, "password": password} | more)
+
+    def _kept(self, answer: Answer) -> Answer:
+        name, _, rest = answer.headers.get("set-cookie", "").partition("=")
+        value = rest.partition(";")[0].strip('"')
+        if name and value:
+            self.cookies[name] = value
+        elif name:
+            self.cookies.pop(name, None)
+        return answer

@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import PANEL, PHONE, Watched, violations
 from tests.conftest import WAIT_S_MAX, wait_until
-from tests.page_rig import FINE, HIGH, HOSTILE, LOW, VALVE, Gateway, gateway_in
+from tests.gateway_rig import FINE, HIGH, HOSTILE, LOW, VALVE, Gateway, gateway_in
 
 OpenPage = Callable[..., Watched]
 NOTE = "<img src=x onerror=alert(1)> \"quoted\" & 'so'"

@@ -23,6 +23,7 @@ import pytest
 
 from agent.control.client import ask
 from agent.control.protocol import Person, Refused
+from agent.handling.states import Standing
 from agent.inputs.plant import CHANNELS, Pump
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
@@ -80,9 +81,12 @@ class Gateway:
         wait_until(lambda: self.standing().get("number") == number, f"alarm {number}")
 
     def standing(self) -> dict[str, Any]:
+        known = self.stored()
+        return {} if known == Standing() else known.to_json() | {"state": known.state}
+
+    def stored(self) -> Standing:
         with Reader(self.directory / "data") as reader:
-            known = reader.standings().get((NAME, POINT))
-        return {} if known is None else known.to_json() | {"state": known.state}
+            return reader.standings().get((NAME, POINT), Standing())
 
     def logbook(self) -> list[dict[str, Any]]:
         with Reader(self.directory / "data") as reader:
@@ -307,7 +311,7 @@ def test_the_terminal_says_what_was_written_and_the_log_who_did_it(gateway: Gate
     ]
     assert said == [
         "pump#1.2: note; it is in the logbook\n",
-        "pump#1.3: label nothing-found; it is in the logbook\n",
+        "pump#1.3: label nothing found yet; it is in the logbook\n",
         "pump#1.4: acknowledged; it is in the logbook\n",
     ]
     by = gateway.logbook()[-1]["by"]
