@@ -117,6 +117,8 @@ class Charts {
     this.plots = [];
     this.area.replaceChildren();
     this.data = data;
+    const place = (one) => this.channels.indexOf(one.name); // those of an alarm come by their share
+    data.channels.sort((one, other) => place(one) - place(other));
     const times = ["onset", "closed"].map((name) => Number(this.box.dataset[name])).filter(Boolean).map((x) => ({ x }));
     data.channels.forEach((channel, at) => {
       const limits = (channel.limits || []).map(([, level, y]) => ({ y, shade: color(level === "critical" ? "--high" : "--low") }));
