@@ -29,8 +29,8 @@ help:
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
-	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, systemd, benchmarks on"
-	@echo "                   DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
+	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, two writers at once, systemd,"
+	@echo "                   benchmarks on DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
 	@echo "make soak          kill the agent 600 times, cut the power 200 times, a week without a broker, an"
 	@echo "                   hour of flapping links (MINUTES=60), a million mutated lines per format; two hours"
 	@echo "make wheel         build the wheel into dist/"
@@ -101,6 +101,7 @@ proof:
 proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60) --load serial --acknowledgement broker
+	$(BIN)/python -m tests.bench.two_writers --commands 1000
 
 proof-cuts: $(VENV)/dev.stamp
 	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/store/test_power_cut.py

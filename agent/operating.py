@@ -177,14 +177,10 @@ class Operating:
             return self._acknowledge_group(arguments, by, door)
         made = self._ask(self._request(VERBS[verb], arguments, by, door))
         told = made.document() | {"told": WORDS[made.after]}
-        return told if (advice := self._advice(made)) is None else told | {"advice": advice}
-
-    def _advice(self, made: Transition) -> str | None:
-        """Return the kinds of fault to choose from, if a confirmed fault has none of them."""
         kinds = self.labelling.fault_kinds
-        if made.label != "confirmed" or not kinds or made.why in kinds:
-            return None
-        return f"the kinds of fault of this gateway are {', '.join(kinds)}"
+        if made.label == "confirmed" and kinds and made.why not in kinds:
+            told["kinds"] = list(kinds)  # to choose from
+        return told
 
     def _ask(self, request: Request) -> Transition:
         try:

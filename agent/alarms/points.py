@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from agent.alarms.document import ACCEPTED
 from agent.alarms.groups import Groups, still_active
 from agent.alarms.handled import Handled
-from agent.alarms.lifecycle import CAUSES, GAP, OPENED, Cause
+from agent.alarms.lifecycle import GAP, OPENED, Cause, reason_of
 from agent.alarms.names import Key, kind_and_channel, point_of
 from agent.alarms.register import Labelled as Labelled
 from agent.alarms.register import Register
@@ -32,9 +32,10 @@ from agent.handling.priority import graver
 from agent.handling.states import Severity, Standing, State
 from agent.handling.suppression import Suppression
 from agent.handling.transition import Door, Transition, What
+from agent.wording.message import Message
 
-_TIME_IS_OVER: Final = "its time is over"
-_OVER_AND_DONE: Final = "nothing needs to be done any more"
+_TIME_IS_OVER: Final = Message("reason.time_is_over")
+_OVER_AND_DONE: Final = Message("reason.done")
 _CLEARED: Final[tuple[Cause, ...]] = ("normal", ACCEPTED)  # the condition itself is over
 
 
@@ -204,16 +205,16 @@ class Points:
             self._clear(key, number, ended, at)
         elif ended == "limit_passed":
             then = machine.superseded(now, number)
-            self._register.go(key, "superseded", then, at, why=CAUSES[ended])
+            self._register.go(key, "superseded", then, at, why=reason_of(ended))
         else:
             then = machine.unwatched(now, number)
-            self._register.go(key, "unwatched", then, at, why=CAUSES[ended])
+            self._register.go(key, "unwatched", then, at, why=reason_of(ended))
 
     def _clear(self, key: Key, number: int, ended: Cause, at: float) -> None:
         now, handled = self._register.standing(key), self._register.of(key[0])
         done = kind_and_channel(key[1])[0] in handled.advisory_when_over
         then = machine.cleared(now, number, handled.rules, at, advisory=done)
-        why = CAUSES[ended] if ended == ACCEPTED else _OVER_AND_DONE if then.advisory else None
+        why = reason_of(ended) if ended == ACCEPTED else _OVER_AND_DONE if then.advisory else None
         self._register.go(key, "cleared", then, at, why=why)
 
     def tick(self, at: float) -> None:
@@ -237,7 +238,7 @@ class Points:
     def _settle(self, key: Key, at: float) -> None:
         now = self._register.standing(key)
         if at >= machine.settles_at(now, self._register.of(key[0]).rules):
-            why = f"it was raised {now.chattered} times"
+            why = Message("reason.chattered", {"count": str(now.chattered)})
             self._register.go(key, "settled", machine.settled(now), at, why=why)
 
     def _remind(self, key: Key, at: float) -> None:

@@ -189,13 +189,14 @@ def samples(
 
 def _handle(target: _Target, verb: str, alarm: Reference, **more: Any) -> int:
     named = {"stream": alarm.stream, "number": alarm.number, "revision": alarm.revision}
+    from agent.commands.alarms.done import lines
+
     (made,) = _asked(target, verb, named | more)
     if target.as_json:
         say_json({"transitions": [made]})
     else:
-        said = made["label"] if verb == "alarm.label" else made["told"]
-        said = "note" if verb == "alarm.note" else said
-        say(f"{made['stream']}#{made['number']}.{made['revision']}: {said}; it is in the logbook")
+        for line in lines(made):
+            say(line)
     return 0
 
 

@@ -75,6 +75,13 @@ class _Forecast(_Request):
         )
 
 
+class _Rivals(_Request):
+    stream: str
+
+    def document(self, config_file: Path) -> dict[str, Any]:
+        return drawn.rivals(config_file, self.stream)
+
+
 class _Spark(_Request):
     stream: str
 
@@ -91,6 +98,7 @@ class _Describe(_Request):
 _KINDS: Final[Mapping[str, type[_Request]]] = {
     "history": _History,
     "forecast": _Forecast,
+    "rivals": _Rivals,
     "spark": _Spark,
     "describe": _Describe,
 }

@@ -222,6 +222,25 @@ class Reader:
         )
         return [Stored(*chunk) for chunk in chunks]
 
+    def samples_of(self, stream: str, since: int, until: int) -> list[tuple[bytes, bytes]]:
+        """Return the chunks of a stream that begin from one sample's number to before another.
+
+        They are times and values in their stored form, in order; see ``Stored``.
+        """
+        return self._query(
+            READINGS,
+            "SELECT times, readings FROM samples"
+            " WHERE number >= ? AND number < ? AND stream = ? ORDER BY number",
+            [since, until, stream],
+        )
+
+    def next_sample(self) -> int:
+        """Return the number after the newest sample of all streams; 1 if there is none."""
+        rows = self._query(
+            READINGS, "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1", []
+        )
+        return int(rows[0][0]) if rows else 1
+
     def samples_between(self, stream: str, begin_s: float, end_s: float) -> list[Stored]:
         """Return the chunks of a stream with a sample between two times, Unix seconds, in order.
 

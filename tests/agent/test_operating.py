@@ -155,7 +155,7 @@ def test_a_confirmed_fault_of_no_known_kind_is_written_and_the_kinds_are_told() 
     told = [
         handling.perform(
             "alarm.label", NAMED | {"label": label, "reason": why}, "jo", "terminal"
-        ).get("advice")
+        ).get("kinds")
         for label, why in (("confirmed", "bering"), ("confirmed", "bearing"), ("false", "x"))
     ]
-    assert told == ["the kinds of fault of this gateway are bearing, cavitation", None, None]
+    assert told == [["bearing", "cavitation"], None, None]

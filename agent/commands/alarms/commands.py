@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent.commands.options import config_option, json_option
-from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID
+from agent.handling.transition import LABELS, REASON_CHARS_MAX
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import FieldwatchError, StoreError
@@ -129,9 +129,9 @@ def alarms(
             key = "terminal.none_open" if open_only else "terminal.none"
             none = "" if follow else moments.language.phrase(key, "no alarms")
             _say_rows(rows, none, as_json, moments)
-            _say_reminder(reader, as_json)
-            _say_unstored(waits, as_json, utc)
-            _say_life(found, as_json, utc)
+            _say_reminder(reader, as_json, moments)
+            _say_unstored(waits, as_json, moments)
+            _say_life(found, as_json, moments)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, moments)
@@ -153,12 +153,12 @@ def _say_rows(
         say(none)
 
 
-def _say_reminder(reader: Reader, as_json: bool) -> None:
+def _say_reminder(reader: Reader, as_json: bool, moments: Moments) -> None:
     """Print which alarms nobody has explained yet."""
     from agent.commands.alarms import labels
 
     if not as_json:
-        for line in labels.reminder(labels.due_again(reader, time.time())):
+        for line in labels.reminder(labels.due_again(reader, time.time()), moments.language):
             say(line)
 
 
@@ -172,69 +172,84 @@ def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         say(Colored(line, "red") if line.partition(" ")[0] in urgent else line)
 
 
-def _say_unstored(waits: Mapping[str, Any] | None, as_json: bool, utc: bool) -> None:
+def _say_unstored(waits: Mapping[str, Any] | None, as_json: bool, moments: Moments) -> None:
     """Report what the store cannot show, because the agent cannot write to it."""
-    from agent.alarms.document import describe, not_stored
+    from agent.alarms.document import not_stored
+    from agent.wording.message import Message
 
     if waits is None:
         return
     if as_json:
         say_json({"unstored": waits}, indent=None)
         return
-    time = _moments(utc).full
     for one in waits["alarms"]:
-        say(Colored(describe(one, time), "red"))
-    say(Colored(f"NOT COMPLETE {not_stored(waits, time)}", "red"))
+        say(Colored(_alarm_line(one, moments), "red"))
+    told = {"told": not_stored(waits, moments.told)}
+    say(Colored(moments.language.text(Message("unstored.title", told)), "red"))
 
 
-def _say_life(life: Life, as_json: bool, utc: bool) -> None:
+def _say_life(life: Life, as_json: bool, moments: Moments) -> None:
     """Report if no agent watches; a program gets the state in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
-    elif (told := life.told(_moments(utc).full)) is not None:
+    elif (told := life.told(moments.told)) is not None:
         say(Colored(told, "red"))
 
 
 def _say_news(news: Mapping[str, Any] | Life, as_json: bool, moments: Moments) -> None:
-    from agent.alarms.document import describe
     from agent.alarms.lifecycle import OPENED
     from agent.commands.life import Life
-    from agent.wording.sentence import first_sentence
 
     if isinstance(news, Life):
-        _say_life(news, as_json, moments.utc)
+        _say_life(news, as_json, moments)
         if news.watching and not as_json:
-            say(Colored("an agent watches again", "green"))
+            say(Colored(moments.language.phrase("life.again", "an agent watches"), "green"))
     elif as_json:
         say_json(news, indent=None)
     elif "group" in news:
-        say(Colored(_group_line(news["group"]), "red"))
+        say(Colored(_group_line(news["group"], moments), "red"))
     elif "transition" in news:
         for line in _transition_lines(news["transition"], moments):
             say(line)
     else:
-        text = describe(news, moments.full)
-        if moments.language.name != "en":
-            text = f"{news['stream']}#{news['number']}: {first_sentence(news, moments.told)}"
-        text += _mark(news.get("raised_as") or {})
-        calls = news["state"] == OPENED and not (news.get("raised_as") or {}).get("advisory")
+        row = news.get("raised_as") or {}
+        text = f"{_alarm_line(news, moments)} {_mark(row, moments)}".rstrip()
+        calls = news["state"] == OPENED and not row.get("advisory")
         say(Colored(text, "red") if calls else text)
 
 
-def _mark(row: Mapping[str, Any]) -> str:
+def _alarm_line(alarm: Mapping[str, Any], moments: Moments) -> str:
+    """Return an alarm in one line; in English with all its values."""
+    from agent.alarms.document import describe
+    from agent.wording.sentence import first_sentence
+
+    if moments.language.name == "en":
+        return describe(alarm, moments.full)
+    number = "" if alarm["number"] is None else f"#{alarm['number']}"
+    return f"{alarm['stream']}{number}: {first_sentence(alarm, moments.told)}"
+
+
+def _mark(row: Mapping[str, Any], moments: Moments) -> str:
+    from agent.commands.alarms.shown import why_of
+    from agent.wording.message import Message
+
+    told = moments.language
     if row.get("advisory"):
-        return " (an advisory: nothing to do now)"
+        return told.phrase("follow.advisory", "(an advisory)")
     if row.get("after") == "DSUPR":
-        return f" (suppressed: {row['why']})"
-    return f" (it chatters: x{row['chattering']})" if row.get("chattering") else ""
+        return told.text(Message("follow.suppressed", {"why": why_of(row, moments.told)}))
+    if row.get("chattering"):
+        return told.text(Message("follow.chatters", {"count": str(row["chattering"])}))
+    return ""
 
 
-def _group_line(group: Mapping[str, Any]) -> str:
-    what = "opened" if group["state"] == "opened" else "closed"
-    return (
-        f"{group['stream']}: {group['count']} alarms {what} in a flood ({group['kinds']});"
-        " fieldwatch-agent alarms lists them"
-    )
+def _group_line(group: Mapping[str, Any], moments: Moments) -> str:
+    from agent.commands.alarms.grouped import kinds
+    from agent.wording.message import Message
+
+    members, told = group["members"], moments.language
+    known = {"stream": group["stream"], "count": str(len(members)), "kinds": kinds(members, told)}
+    return told.text(Message(f"follow.{group['state']}", known))
 
 
 def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]:
@@ -243,14 +258,12 @@ def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]
     return [f"{row['stream']} {row_text(row, moments)}"]
 
 
-def _moments(utc: bool, config_file: Path | None = None, language: str | None = None) -> Moments:
-    """Return now, in the language asked for or configured; without a file in English."""
+def _moments(utc: bool, config_file: Path, language: str | None = None) -> Moments:
+    """Return now, in the language asked for or configured."""
     from agent.commands.alarms.moments import Moments
     from agent.commands.alarms.told import language_of
-    from agent.wording.language import ENGLISH
 
-    told = ENGLISH if config_file is None else language_of(config_file, language)
-    return Moments(datetime.now(UTC), utc, told)
+    return Moments(datetime.now(UTC), utc, language_of(config_file, language))
 
 
 @alarms.command()
@@ -293,7 +306,7 @@ def show(
     moments = _moments(utc, config_file, language)
     for line in shown.lines(found, moments, config_file, console.has_blocks(), seen):
         say(line)
-    _say_life(watched, as_json, utc)
+    _say_life(watched, as_json, moments)
     return watched.exit_code
 
 
@@ -447,7 +460,7 @@ def label(
     if as_json:
         say_json({"transitions": [done]})
     else:
-        _say_done(done)
+        _say_done(done, config_file)
     return 0
 
 
@@ -456,10 +469,17 @@ def label(
 @click.option("--label", "only", type=click.Choice(LABELS), help="Only with this label.")
 @click.option("--csv", "as_csv", is_flag=True, help="As fieldwatch-agent labels export.")
 @config_option
+@_language_option
 @_utc_option
 @json_option
 def labels(
-    stream: str | None, only: str | None, as_csv: bool, config_file: Path, utc: bool, as_json: bool
+    stream: str | None,
+    only: str | None,
+    as_csv: bool,
+    config_file: Path,
+    language: str | None,
+    utc: bool,
+    as_json: bool,
 ) -> int:
     """List the newest label of each alarm, and of faults that raised none."""
     from agent.commands.alarms import labels as labelled
@@ -475,7 +495,7 @@ def labels(
     elif as_csv:
         say_lines(labelled.as_csv(found, time.time()))
     else:
-        for line in labelled.lines(found, _moments(utc)):
+        for line in labelled.lines(found, _moments(utc, config_file, language)):
             say(line)
     return 0
 
@@ -503,21 +523,15 @@ def _ask(
             continue
         made.append(done)
         if not as_json:
-            _say_done(done)
+            _say_done(done, config_file)
     if as_json:
         say_json({"transitions": made})
     return first
 
 
-def _say_done(done: Mapping[str, Any]) -> None:
-    revision = f"#{done['number']}.{done['revision']}" if done["number"] else ""
-    say(f"{done['stream']}{revision}: {_done(done)}; it is in the logbook")
-    if "advice" in done:
-        say(done["advice"])
+def _say_done(done: Mapping[str, Any], config_file: Path) -> None:
+    from agent.commands.alarms.done import lines
+    from agent.commands.alarms.told import language_of
 
-
-def _done(transition: Mapping[str, Any]) -> str:
-    """Return the result as text: the new state, or the written note or label."""
-    if transition["what"] in ("noted", "labelled"):
-        return f"{SAID[transition['what']]} {transition['label'] or ''}".strip()
-    return str(transition["told"])
+    for line in lines(done, language_of(config_file, None)):
+        say(line)
