@@ -66,6 +66,9 @@ def test_an_alarm_is_told_although_the_agent_is_killed_and_the_hook_fails(
     document = status(config)
     assert document["hooks"]["light"]["sent"] >= 1
     assert any("light: " in text for text in describe(document))
+    loud = {"failing": True, "last_error": "x" * 500}
+    document["hooks"]["light"] |= loud
+    assert max(len(text) for text in describe(document) if "light: " in text) < 300
     assert 'fieldwatch_hook_sent_total{hook="light"} 1' in prometheus.text(document)
 
 
