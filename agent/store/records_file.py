@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from agent.store import orders
 from agent.store.alarm_table import AlarmTable
 from agent.store.batch import COUNTER, Batch
-from agent.store.correction import Correction, correct_alarms, correct_messages
+from agent.store.correction import Correction, correct_alarms, correct_labels, correct_messages
 from agent.store.file import StoreFile
 from agent.store.logbook import Key, Logbook, standings
 from agent.store.meta import raise_numbers
@@ -139,13 +139,14 @@ class RecordsFile:
             StoreError: nothing was corrected; you can call it again.
 
         """
-        messages, alarms = by.messages, by.alarms
+        before = by.messages, by.alarms, by.labels
         try:
             with self.file.transaction():
                 correct_messages(self._records, by)
                 correct_alarms(self._records, by)
+                correct_labels(self._records, by)
         except StoreError:
-            by.messages, by.alarms = messages, alarms
+            by.messages, by.alarms, by.labels = before
             raise
 
     def state(self, stream: str) -> dict[str, bytes]:
