@@ -75,13 +75,14 @@ def read_file(path: Path, bytes_max: int) -> bytes:
     return data
 
 
-def replace(path: Path, data: bytes, mode: int | None = None) -> None:
+def replace(path: Path, data: bytes, mode: int | None = None, group: int | None = None) -> None:
     """Replace a file's content; after a power cut the disk has either the new or the old file.
 
     Args:
         path: of the file.
         data: its new content.
         mode: its permissions, regardless of the umask; None: the umask applies.
+        group: its group; None: as the system chooses it.
 
     Raises:
         OSError: the file cannot be written; ``filename`` is set, and the old file is unchanged.
@@ -90,6 +91,8 @@ def replace(path: Path, data: bytes, mode: int | None = None) -> None:
     partial = path.with_name(path.name + PARTIAL)
     try:
         with open(partial, "wb", opener=descriptor_of) as file:
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             file.write(data)

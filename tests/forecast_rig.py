@@ -42,6 +42,21 @@ off_forecasts = 2
 """
 
 
+def _coupled() -> dict[str, Any]:
+    effects = np.zeros((4, len(NAMES), 2))
+    effects[:, BEARING, 0] = 2.0
+    return {
+        "spans_steps": [1],
+        "weights": np.zeros((4, len(NAMES), len(NAMES) + 1)).tolist(),
+        "plannable": [NAMES.index("flow")],
+        "effects": effects.tolist(),
+    }
+
+
+# of a bundle whose temperature follows the flow, which people set
+COUPLED = _coupled()
+
+
 def rising(steps: int, seed: int = 1) -> Float32:
     """Return rows up to the end of so many steps, which is the time of the last."""
     rows = Pump(seed).run(steps * STEP_SAMPLES + 1)

@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
     "handling": {"wording"},
     # knows no configuration: its limits are numbers; of an alarm it knows the states
     "store": {"alarms", "handling", "journal"},
+    "users": {"control"},  # of the page: their file
     # texts in the reader's language, from an alarm's data alone: no input, output or clock
     "wording": set(),
     "mqtt": {"config", "guard"},
@@ -116,6 +117,19 @@ ROOMS: dict[str, set[str]] = {
         "store",
     },  # never meets scoring
     "collector": {"backoff", "config", "defects", "dialects", "journal", "mqtt", "store", "uplink"},
+    # the local page: reads the store, and acts through the control socket
+    "page": {
+        "commands",
+        "config",
+        "control",
+        "handling",
+        "journal",
+        "onsite",
+        "operating",
+        "store",
+        "users",
+        "wording",
+    },
     "commands": {
         "alarms",
         "bundles",
@@ -133,6 +147,7 @@ ROOMS: dict[str, set[str]] = {
         "remote",
         "scoring",
         "store",
+        "users",
         "wording",
     },
 }
@@ -164,6 +179,10 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pymodbus": {"agent/inputs/modbus_line.py"},
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
+    "starlette": {"agent/page/"},
+    "uvicorn": {"agent/page/"},
+    "h11": {"agent/page/limits.py"},
+    "jinja2": {"agent/page/app.py"},
     "http": {"agent/onsite/webhook.py", "agent/commands/check_onsite.py"},
     "click": {
         "agent/cli.py",
@@ -172,6 +191,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/commands/command.py",
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
+        "agent/page/commands.py",
         "models/options.py",
         "trainer/cli.py",
     },
@@ -296,6 +316,8 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
         ("agent/onsite/command.py", "import agent.uplink.link"),
         ("agent/wording/sentence.py", "from agent.alarms import document"),
         ("agent/wording/language.py", "import agent.store.reader"),
+        ("agent/store/reader.py", "import starlette"),
+        ("agent/commands/check_page.py", "import agent.page.access"),
     ],
 )
 def test_a_violation_is_found(tmp_path: Path, where: str, line: str) -> None:
@@ -358,6 +380,9 @@ def loaded_by(statement: str) -> set[str]:
         "import agent.health.status, agent.alarms.document, agent.config.location,"
         " agent.store.writer, agent.health.prometheus, agent.commands.follow",
         "import agent.control.client",
+        "import agent.users",
+        "import agent.page.run, agent.page.__main__, agent.page.commands",  # what serves the page
+        "import agent.page.charts",  # its worker has all that
     ],
 )
 def test_commands_that_score_nothing_stay_light(statement: str) -> None:

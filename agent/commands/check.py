@@ -20,6 +20,7 @@ from agent.bundles.trust import told
 from agent.bundles.verdict import objection
 from agent.commands.apart import NOT_ASKED, Apart
 from agent.commands.check_onsite import on_site
+from agent.commands.check_page import page
 from agent.commands.finding import UNAVAILABLE, Finding
 from agent.commands.secrecy import other_user, secrets
 from agent.config import load as configuration
@@ -158,6 +159,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     findings.append(_store(config.store.directory))
     findings += secrets(config)
     findings += on_site(config)
+    findings += page(config)
     findings += _broker(config, other)
     return findings
 

@@ -85,13 +85,13 @@ def forecast(
     """
     config = configuration.load(config_file)
     table = config.stream(stream)
-    detector = _detector(config, table)
+    detector = detector_of(config, table)
     forecaster = detector.forecaster
     assert forecaster is not None
     _check_horizon(forecaster, horizon_steps, recursive)
     _check_plans(forecaster, plans, horizon_steps)
     with Reader(config.store.directory) as reader:
-        offsets = _offsets(detector, reader.state(stream))
+        offsets = adapted_offsets(detector, reader.state(stream))
         state = _history(detector, _samples(reader, stream, detector))
         watched = life(reader)
     context = forecaster.context(state)
@@ -106,6 +106,7 @@ def forecast(
         "set": [setting._asdict() for setting in settings],
         "plan": [plan._asdict() for plan in plans],
         "coupled": forecaster.coupling is not None,
+        "plannable": list(_plannable(forecaster)),
         "agent": watched._asdict(),
     }
     if settings or plans:
@@ -118,7 +119,14 @@ def forecast(
     return document
 
 
-def _detector(config: AgentConfig, table: StreamTable) -> Detector:
+def detector_of(config: AgentConfig, table: StreamTable) -> Detector:
+    """Return the detector of a stream, which has a forecaster.
+
+    Raises:
+        ConfigError: it has none.
+        BundleError: the bundle is refused.
+
+    """
     if table.bundle is None:
         assert table.baseline is not None
         detector = baseline(table.baseline)
@@ -152,7 +160,7 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
             "--plan: the effect of a plan is known within the trained horizon only,"
             f" {forecaster.part.horizon_steps} steps: lower --horizon"
         )
-    known = () if forecaster.coupling is None else forecaster.coupling.plannable
+    known = _plannable(forecaster)
     for plan in plans:
         if plan.channel in known:
             continue
@@ -165,6 +173,11 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
             f"--plan {plan.channel}: no such channel can be planned{nearest(plan.channel, known)};"
             f" allowed are {', '.join(known)}"
         )
+
+
+def _plannable(forecaster: Forecaster) -> Sequence[str]:
+    """Return the channels that people set."""
+    return () if forecaster.coupling is None else forecaster.coupling.plannable
 
 
 def _planned(
@@ -184,7 +197,7 @@ def _planned(
     return made._replace(times=made.times[:horizon], quantiles=moved[:, :horizon])
 
 
-def _offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
+def adapted_offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
     """Return the intervals adapted by the agent, or the exported ones if it never ran."""
     assert detector.forecaster is not None
     try:

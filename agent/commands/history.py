@@ -70,7 +70,7 @@ def history(
     with Reader(store_directory(config_file)) as reader:
         known = reader.history_streams()
         if stream not in known:
-            raise ConfigError(_unknown_stream(stream, known))
+            raise ConfigError(unknown_stream(stream, known))
         found = reader.history(stream, from_s, to_s, points_max)
         watched = life(reader)
     for name in channels:
@@ -89,7 +89,8 @@ def history(
     }
 
 
-def _unknown_stream(stream: str, known: Sequence[str]) -> str:
+def unknown_stream(stream: str, known: Sequence[str]) -> str:
+    """Return why there is no history of this stream; ``known`` have one."""
     if not known:
         return "no stream has a history yet; has an agent of this version run?"
     there = nearest(stream, known) or f"; there are {', '.join(known)}"

@@ -70,7 +70,7 @@ def _stream(
 ) -> dict[str, Any]:
     stream = status["streams"][name]
     tables = {table.name: table for table in config.streams} if config else {}
-    units = _units(tables[name]) if name in tables else {}
+    of = units(tables[name]) if name in tables else {}
     inputs = [source.name for source in config.inputs if source.stream == name] if config else []
     names, samples, scores = _newest(reader, name)
     last_s = float(samples.times[-1]) if len(samples.times) else None
@@ -86,7 +86,7 @@ def _stream(
         "open_alarms": len(stream["open_alarms"]),
         "input_troubles": troubles,
         "channels": [
-            {"channel": channel, "unit": units.get(channel)}
+            {"channel": channel, "unit": of.get(channel)}
             | _newest_value(samples, column, now_s)
             | {"rejected": _rejected(status, inputs, channel)}
             for column, channel in enumerate(names)
@@ -124,7 +124,7 @@ def _newest_value(samples: Samples, column: int, now_s: float) -> dict[str, Any]
     }
 
 
-def _units(table: StreamTable) -> dict[str, str]:
+def units(table: StreamTable) -> dict[str, str]:
     """Return the units of a stream's channels; none if its bundle cannot be read."""
     if table.baseline is not None:
         return {channel.name: channel.unit for channel in table.baseline.channels}

@@ -20,6 +20,7 @@ from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
 from agent.config.onsite import OnSiteTable
+from agent.config.page import PageTable
 from agent.config.streams import (
     ALARM_KINDS,
     AlarmKind,
@@ -88,6 +89,12 @@ class StoreTable(Table):
     )
     logbook_rows_max: Count = Field(
         200_000, description="Rows of the alarms' logbook; the oldest go first"
+    )
+    windows_bytes_max: int = Field(
+        2**24,
+        ge=0,
+        description="Size of the samples that are kept around alarms, at most an eighth of"
+        " bytes_max; above it, the oldest are deleted first, and those of labelled alarms last",
     )
     samples_days_max: Positive | None = Field(
         None, description="Drop samples older than this, by their own times; absent: no limit"
@@ -228,6 +235,14 @@ class ControlTable(Table):
         pattern=GROUP,
         description="Group whose members may take alarms out of service, and put them back; so may"
         " root and the agent's user",
+    )
+    page_user: str = Field(
+        "fieldwatch-page",
+        min_length=1,
+        max_length=32,
+        pattern=GROUP,
+        description="User of the web page; this user alone may send commands for the people who log"
+        " in there",
     )
 
 
@@ -376,6 +391,7 @@ class AgentConfig(Table):
     shift: ShiftTable = Field(ShiftTable(), description="When the shifts begin")
     on_site: OnSiteTable = Field(OnSiteTable(), description="What tells people on site")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
+    page: PageTable = Field(PageTable(), description="The local web page")
     log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")

@@ -24,6 +24,7 @@ RELOADED: Final = (
     ("store", "alarm_rows_max"),
     ("store", "logbook_rows_max"),
     ("store", "bytes_max"),
+    ("store", "windows_bytes_max"),
     ("store", "samples_days_max"),
     ("store", "alarms_days_max"),
     ("store", "history_days_max"),
@@ -45,6 +46,7 @@ RELOADED: Final = (
     ("control", "operators"),
     ("on_site",),
     ("control", "maintainers"),
+    ("page",),  # the agent does not use it; the page reads it when it starts
 )
 
 KeyPath = tuple[str, ...]

@@ -339,6 +339,13 @@ class StreamAlarmsTable(Table):
         False,
         description="A cleared alarm stays latched until a person acknowledges and resets it",
     )
+    window_samples: int = Field(
+        240,
+        ge=0,
+        le=5000,
+        description="Samples kept from before the onset of an alarm, and as many from after its"
+        " opening, with the expected values and the scores; 0: none",
+    )
     suppress: list[SuppressTable] = Field(
         default_factory=list,
         max_length=100,

@@ -258,6 +258,8 @@ def _store(document: Document) -> Iterator[Metric]:
     )
     lost = counters.get("logbook_not_stored", 0)  # absent in old statuses, as alarms
     yield _count("logbook_not_stored_total", "Rows of the logbook that could not be stored.", lost)
+    lost = counters.get("windows_not_stored", 0)
+    yield _count("windows_not_stored_total", "Windows of alarms that could not be stored.", lost)
     states = [Value(count, {"state": state}) for state, count in document.get("alarms", {}).items()]
     yield Metric("alarms_not_normal", "gauge", "Alarms by their state of ISA-18.2.", states)
     yield Metric(

@@ -54,11 +54,11 @@ def _stream(stream: Mapping[str, Any], worst: str) -> dict[str, Any]:
         "problem": "ON" if worst != NONE else "OFF" if known else None,
         "priority": worst if known or worst != NONE else None,
         "score": None if score is None else round(score, 3),
-        "time_to_limit_s": _soonest(stream.get("forecast")),
+        "time_to_limit_s": soonest(stream.get("forecast")),
     }
 
 
-def _soonest(forecast: Mapping[str, Any] | None) -> float | None:
+def soonest(forecast: Mapping[str, Any] | None) -> float | None:
     """Return the median time to the next limit, seconds; None if none is foretold."""
     limits = (forecast or {}).get("limits", ())
     times = [one["median_s"] for one in limits if one.get("median_s") is not None]

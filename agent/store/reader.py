@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from agent.alarms.document import with_newest
 from agent.alarms.lifecycle import OPENED
 from agent.handling.states import Standing
+from agent.store import layouts
 from agent.store.batch import COUNTER
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.notices import Waiting
@@ -221,6 +222,25 @@ class Reader:
         )
         return [Stored(*chunk) for chunk in chunks]
 
+    def samples_of(self, stream: str, since: int, until: int) -> list[tuple[bytes, bytes]]:
+        """Return the chunks of a stream that begin from one sample's number to before another.
+
+        They are times and values in their stored form, in order; see ``Stored``.
+        """
+        return self._query(
+            READINGS,
+            "SELECT times, readings FROM samples"
+            " WHERE number >= ? AND number < ? AND stream = ? ORDER BY number",
+            [since, until, stream],
+        )
+
+    def next_sample(self) -> int:
+        """Return the number after the newest sample of all streams; 1 if there is none."""
+        rows = self._query(
+            READINGS, "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1", []
+        )
+        return int(rows[0][0]) if rows else 1
+
     def samples_between(self, stream: str, begin_s: float, end_s: float) -> list[Stored]:
         """Return the chunks of a stream with a sample between two times, Unix seconds, in order.
 
@@ -249,18 +269,14 @@ class Reader:
 
     def history_streams(self) -> list[str]:
         """Return the names of the streams that have a history, in order."""
-        from agent.store import timeline  # loads numpy, which few readers need
-
-        return timeline.streams(self._query_readings)
+        return layouts.streams(self._query_readings)
 
     def layout(self, stream: str) -> tuple[list[str], int] | None:
         """Return a stream's channels, and the number of the first sample that has them.
 
         None if no agent that keeps a history has run the stream.
         """
-        from agent.store import timeline
-
-        return timeline.layout(self._query_readings, stream)
+        return layouts.layout(self._query_readings, stream)
 
     def history(self, stream: str, from_s: float, to_s: float, points_max: int) -> History:
         """Return a stream's past between two times (Unix seconds) in at most ``points_max`` points.
@@ -268,12 +284,16 @@ class Reader:
         It reads the finest level (samples, minutes or hours) that does not have too many entries,
         so the cost depends on ``points_max``. A stream without a history has no points.
         """
-        from agent.store import timeline
+        from agent.store import timeline  # loads numpy, which few readers need
 
         return timeline.history(self._query_readings, stream, from_s, to_s, points_max)
 
     def _query_readings(self, statement: str, values: Sequence[Any]) -> list[Any]:
         return self._query(READINGS, statement, values)
+
+    def query_records(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Query ``fieldwatch.db``, for the modules of this package that read some of its tables."""
+        return self._query(RECORDS, statement, values)
 
     def outbox(
         self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str | None] = ()

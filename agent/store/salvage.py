@@ -34,6 +34,8 @@ from agent.store.sqlite import (
     take_the_place,
     transaction,
 )
+from agent.store.windows import COLUMNS as WINDOW_COLUMNS
+from agent.store.windows import window_of
 from agent.store.wrapped import Wrapped, is_record
 from models.times import iso_time
 
@@ -255,6 +257,11 @@ def _is_order(row: Row) -> bool:
     return texts and isinstance(expires, float) and bool(_read(answer))
 
 
+def _is_window(row: Row) -> bool:
+    _, labelled, *window = row
+    return labelled in (0, 1) and window_of(window) is not None
+
+
 def _is_wrapped(row: Row) -> bool:
     try:
         Wrapped._make(row).record()
@@ -324,6 +331,7 @@ _LOGBOOK: Final = _Table(
 )
 _NOTICES: Final = _Table("notices", "id, hook, notice, at, clock, document", "id", _is_notice)
 _ORDERS: Final = _Table("orders", "number, id, expires, digest, answer", "number", _is_order)
+_WINDOWS: Final = _Table("windows", f"id, labelled, {WINDOW_COLUMNS}", "id", _is_window)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
     "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of
@@ -382,10 +390,10 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 
 
 def _handled(old: Connection, new: Connection) -> list[_Copied]:
-    """Copy the handling of alarms and the notices; files of older versions have none."""
+    """Copy handling and windows of alarms, and the notices; files of older versions have none."""
     return [
         _copy(old, new, one)
-        for one in (_POINTS, _LOGBOOK, _NOTICES, _ORDERS)
+        for one in (_POINTS, _LOGBOOK, _NOTICES, _ORDERS, _WINDOWS)
         if _columns(old, one.name)
     ]
 

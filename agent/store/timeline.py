@@ -7,21 +7,18 @@ what a level lacks from the next finer one, so every result includes the newest 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
 from agent.store.aggregates import Entries, between, from_bytes, joined, merged, of_samples
-from agent.store.migrations import NUMBER_BITS, Level
+from agent.store.layouts import Part, Query, parts_of
+from agent.store.migrations import Level
 from agent.store.open_blocks import BLOCK_S, ENTRY_S, HOUR_S, MINUTE_S, key_of
 from models.messages import Float32, Float64, Int64
 
-Query = Callable[[str, Sequence[Any]], list[Any]]
-
 ENTRIES_PER_POINT_MAX: Final = 64
-_NUMBERS: Final = 1 << NUMBER_BITS  # above any sample number
 
 
 class History(NamedTuple):
@@ -33,29 +30,6 @@ class History(NamedTuple):
     points: Entries
 
 
-class _Part(NamedTuple):
-    """A part of a stream's past in which its channels did not change."""
-
-    id: int
-    channels: list[str]
-    since: int  # number of its first sample
-    until: int  # number of the first sample after it
-
-
-def streams(query: Query) -> list[str]:
-    """Return the names of the streams that have a history, in order; none in an older file."""
-    if not query("SELECT name FROM pragma_table_info('history_streams')", []):
-        return []
-    rows = query("SELECT DISTINCT stream FROM history_streams ORDER BY stream", [])
-    return [name for (name,) in rows]
-
-
-def layout(query: Query, stream: str) -> tuple[list[str], int] | None:
-    """Return the channels of a stream now, and the number of the first sample with them."""
-    parts = _parts(query, stream)
-    return (parts[-1].channels, parts[-1].since) if parts else None
-
-
 def history(query: Query, stream: str, from_s: float, to_s: float, points_max: int) -> History:
     """Return at most ``points_max`` points, the last of which may end after ``to_s``.
 
@@ -65,7 +39,7 @@ def history(query: Query, stream: str, from_s: float, to_s: float, points_max: i
     """
     if not from_s < to_s or points_max < 1:
         raise ValueError("a history must cover a period above 0 s and have at least one point")
-    past = [_Past(query, stream, part) for part in _parts(query, stream)]
+    past = [_Past(query, stream, part) for part in parts_of(query, stream)]
     level = _level(past, from_s, to_s, points_max)
     level_s = None if level is None else ENTRY_S[level]
     origin_s = from_s if level_s is None else from_s // level_s * level_s
@@ -99,7 +73,7 @@ def _level(past: Sequence[_Past], from_s: float, to_s: float, points_max: int) -
 class _Past:
     """Reads one part of a stream's past; a binary search finds its rows."""
 
-    def __init__(self, query: Query, stream: str, part: _Part) -> None:
+    def __init__(self, query: Query, stream: str, part: Part) -> None:
         self._query, self._stream, self.part = query, stream, part
         self._ends = {"minutes": self._end("minutes"), "hours": self._end("hours")}
         settled = query("SELECT settled FROM history", [])
@@ -197,19 +171,6 @@ class _Past:
             [self._key(number), self._key(self._ends[level])],
         )
         return (rows[0][0] - self._key(0), rows[0][1]) if rows else None
-
-
-def _parts(query: Query, stream: str) -> list[_Part]:
-    if stream not in streams(query):
-        return []
-    rows = query(
-        "SELECT id, channels, since FROM history_streams WHERE stream = ? ORDER BY id", [stream]
-    )
-    untils = [*(since for _, _, since in rows[1:]), _NUMBERS]
-    return [
-        _Part(id_, json.loads(names), since, until)
-        for (id_, names, since), until in zip(rows, untils, strict=True)
-    ]
 
 
 def _together(parts: Sequence[Entries], channels: int) -> Entries:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from agent.wording import english_page
+
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations
     "number.point": ".",
@@ -192,6 +194,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "terminal.similar": "similar alarms",
     "terminal.columns": "channel worst expected newest share",
     "terminal.not_measured": "not measured when it opened: {channels}",
+    "terminal.drawn": "{channel}: * observed, - expected, + both",
+    "terminal.drawn_limit": "{channel}: * observed, - expected, + both, = limit",
+    "terminal.drawn_score": "score, logarithmic: * score, = threshold",
+    "terminal.to_come": "the drawing grows: {count} samples are still to come",
     "terminal.score": "score (1 is the threshold)",
     "section.unacknowledged": "NOT ACKNOWLEDGED",
     "section.acknowledged": "ACKNOWLEDGED",
@@ -341,4 +347,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "labels.again": "look at it again from {time} on",
     "labels.due": "Nothing was found yet, so look again, and label it: {alarms}",
     "chart.to": "to",
+    **english_page.TEXTS,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from agent.wording import german_page
+
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations; a duration stands in the dative
     "number.point": ",",
@@ -200,6 +202,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "terminal.similar": "ähnliche Alarme",
     "terminal.columns": "Kanal Spitze erwartet zuletzt Anteil",
     "terminal.not_measured": "beim Öffnen nicht gemessen: {channels}",
+    "terminal.drawn": "{channel}: * gemessen, - erwartet, + beides",
+    "terminal.drawn_limit": "{channel}: * gemessen, - erwartet, + beides, = Grenze",
+    "terminal.drawn_score": "Abweichung, logarithmisch: * Abweichung, = Schwelle",
+    "terminal.to_come": "das Bild wächst noch: {count} Messungen fehlen",
     "terminal.score": "Abweichung (Schwelle: 1)",
     "section.unacknowledged": "NICHT QUITTIERT",
     "section.acknowledged": "QUITTIERT",
@@ -357,4 +363,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "labels.again": "ab {time} noch einmal ansehen",
     "labels.due": "Noch nichts gefunden, also noch einmal ansehen und Befund eintragen: {alarms}",
     "chart.to": "bis",
+    **german_page.TEXTS,
 }

@@ -257,23 +257,40 @@ def _moments(utc: bool, config_file: Path, language: str | None = None) -> Momen
 @config_option
 @_language_option
 @_utc_option
+@click.option(
+    "--window", "with_window", is_flag=True, help="With --json: all samples around the onset, too."
+)
 @json_option
 def show(
-    alarm: Reference, config_file: Path, language: str | None, utc: bool, as_json: bool
+    alarm: Reference,
+    config_file: Path,
+    language: str | None,
+    utc: bool,
+    with_window: bool,
+    as_json: bool,
 ) -> int:
-    """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook."""
+    """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook.
+
+    The chart shows the samples around the onset as the agent saw them: what was observed, what was
+    expected, and the score against the threshold.
+    """
+    if with_window and not as_json:
+        raise click.UsageError("--window needs --json")
     from agent.commands.alarms import listed, shown
     from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.store.reader import Reader
+    from agent.store.windows import window
 
     with Reader(store_directory(config_file)) as reader:
         found, watched = listed.one(reader, alarm), life(reader)
+        seen = window(reader.query_records, found["stream"], found["number"])
     if as_json:
-        say_json({"agent": watched._asdict(), "alarm": found})
+        kept = seen and (seen.document() if with_window else seen.about())
+        say_json({"agent": watched._asdict(), "alarm": found, "window": kept})
         return watched.exit_code
     moments = _moments(utc, config_file, language)
-    for line in shown.lines(found, moments, config_file, console.has_blocks()):
+    for line in shown.lines(found, moments, config_file, console.has_blocks(), seen):
         say(line)
     _say_life(watched, as_json, moments)
     return watched.exit_code

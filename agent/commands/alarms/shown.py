@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.commands.alarms.listed import Alarm, priority_of
+from agent.commands.alarms import drawn
+from agent.commands.alarms.listed import priority_of
 from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.table import reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
+from agent.store.window import Seen
 from agent.wording import lines as wording
 from agent.wording.advice import to_do
 from agent.wording.language import Language
@@ -35,9 +37,22 @@ _NEXT: Final[Mapping[str, str]] = {
     "OOSRV": "in-service",
 }
 
+Alarm = Mapping[str, Any]
 
-def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
-    """Yield the lines of the alarm; ``blocks``: whether the terminal has block characters."""
+
+def lines(
+    alarm: Alarm, moments: Moments, config_file: Path, blocks: bool, window: Seen | None
+) -> Iterator[str]:
+    """Yield the lines of the alarm.
+
+    Args:
+        alarm: With its handling, similar alarms and logbook.
+        moments: Writes the times.
+        config_file: Of the agent.
+        blocks: Whether the terminal has block characters.
+        window: The samples around the onset; None: they are read from the stream's history.
+
+    """
     told = moments.told
     sentence = first_sentence(alarm, told, moments.now.timestamp())
     yield from wrapped(f"{reference(alarm)}: {sentence}", "")
@@ -48,7 +63,11 @@ def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> It
     yield from _facts(alarm, moments)
     yield from _channels(alarm, told)
     yield from _similar(alarm, moments)
-    yield from _chart(alarm, moments, config_file, blocks)
+    if window is None:
+        yield from _chart(alarm, moments, config_file, blocks)
+    else:
+        yield ""
+        yield from drawn.lines(window, alarm, moments)
     yield from _logbook(alarm, moments)
     if handling := alarm["handling"]:
         if (verb := _NEXT.get(handling["state"])) is not None:
@@ -64,13 +83,13 @@ def _text(told: Language, key: str, **parameters: Value) -> str:
 def _facts(alarm: Alarm, moments: Moments) -> Iterator[str]:
     """Yield a line for each fact that is known, with its name in a column before it."""
     told = moments.told
-    facts = [(told.phrase(f"label.{key}", key), fact) for key, fact in _known(alarm, moments)]
-    width = max(_LABEL_CHARS, *(len(label) + 2 for label, _ in facts))
-    for label, fact in facts:
+    named = [(told.phrase(f"label.{key}", key), fact) for key, fact in facts(alarm, moments)]
+    width = max(_LABEL_CHARS, *(len(label) + 2 for label, _ in named))
+    for label, fact in named:
         yield from wrapped(f"{label:<{width}}{fact}", "", " " * width)
 
 
-def _known(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
+def facts(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
     """Yield the facts that are known, each with the key of its name."""
     handling, told = alarm["handling"], moments.told
     yield "state", _state(alarm, told)
@@ -151,13 +170,13 @@ def _similar(alarm: Alarm, moments: Moments) -> Iterator[str]:
     yield ""
     yield printable(told.phrase("terminal.similar", "similar alarms"))
     for one in alarm["similar"]:
-        said = "; ".join(_said(row, told) for row in one["said"])
+        said = "; ".join(label_text(row, told) for row in one["said"])
         text = said or told.phrase("similar.nothing_said", "-")
         name = f"{one['stream']}#{one['number']}"
         yield from wrapped(f"{name}  {moments.brief(one['onset'])}  {text}", "  ", "      ")
 
 
-def _said(row: Mapping[str, Any], told: Language) -> str:
+def label_text(row: Mapping[str, Any], told: Language) -> str:
     """Return a label or a note of a person."""
     what = told.phrase(f"row.{row['what']}", SAID.get(row["what"], row["what"]))
     if row["label"]:

@@ -25,7 +25,7 @@ def language_of(config_file: Path, wanted: str | None) -> Language:
 
     """
     default, path = language_settings(config_file)
-    catalogue, problems = _catalogue(path)
+    catalogue, problems = usable_catalogue(path)
     for problem in problems[:_PROBLEMS_MAX]:
         say_error(_PROGRAM, f"{problem}. The built-in text is used")
     known = languages(catalogue)
@@ -39,7 +39,8 @@ def language_of(config_file: Path, wanted: str | None) -> Language:
     return Language(name, catalogue.get(name))
 
 
-def _catalogue(path: Path | None) -> tuple[Catalogue, list[str]]:
+def usable_catalogue(path: Path | None) -> tuple[Catalogue, list[str]]:
+    """Return the usable texts of the plant, and what is wrong with the others, a line each."""
     if path is None:
         return {}, []
     try:

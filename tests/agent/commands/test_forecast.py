@@ -20,7 +20,16 @@ from models import bundle as bundles
 from models.bundle import Bundle
 from models.manifest import FORECASTER, KNOWN_ANSWERS
 from tests.conftest import ROOT, ZOO_BUNDLE
-from tests.forecast_rig import LIMITS, NAMES, RISE_STEPS, STEP_SAMPLES, Gateway, configure, rising
+from tests.forecast_rig import (
+    COUPLED,
+    LIMITS,
+    NAMES,
+    RISE_STEPS,
+    STEP_SAMPLES,
+    Gateway,
+    configure,
+    rising,
+)
 
 MakeBundle = Callable[..., Bundle]
 STEPS = RISE_STEPS + 6
@@ -154,17 +163,7 @@ def test_a_hypothetical_rise_brings_the_limit_nearer(
 @pytest.fixture(scope="module")
 def coupled(tmp_path_factory: pytest.TempPathFactory, forecasting_bundle: MakeBundle) -> Path:
     """A configuration with a history; the temperature follows the flow, which people set."""
-    flow, temperature = NAMES.index("flow"), NAMES.index("bearing_temperature")
-    effects = np.zeros((4, len(NAMES), 2))
-    effects[:, temperature, 0] = 2.0
-    weights = np.zeros((4, len(NAMES), len(NAMES) + 1))
-    part = {
-        "spans_steps": [1],
-        "weights": weights.tolist(),
-        "plannable": [flow],
-        "effects": effects.tolist(),
-    }
-    config = configure(tmp_path_factory.mktemp("coupled"), forecasting_bundle(coupling=part))
+    config = configure(tmp_path_factory.mktemp("coupled"), forecasting_bundle(coupling=COUPLED))
     gateway = Gateway(config)
     gateway.feed(rising(STEPS))
     gateway.close()

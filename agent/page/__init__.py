@@ -1,0 +1,11 @@
+"""The local page: a web page for the people at the machine, in a process of its own.
+
+    browser ──HTTP──> app ─┬─> views ──one thread──> store, read only
+       ^                   ├─> actions ──> control socket of the agent
+       └──server-sent      ├─> charts ──pipe──> worker (numpy, interpreter)
+          events <── watch ┘
+
+The agent neither knows nor needs this process. The page changes nothing itself: it asks the agent
+through the control socket, as the commands do. Charts and forecasts are computed by a worker
+process that ends when nobody looks, so this process loads neither numpy nor an interpreter.
+"""

@@ -1,0 +1,144 @@
+// Keeps what is marked data-live up to date, says when it is not, and calls when an alarm is new.
+// Without this script the page still works: it is then as old as its last load.
+"use strict";
+const CALM_MS = 2000; // rows do not move so soon after a touch or while somebody writes
+const STALE_MS = 20000; // events come at least every 5 s
+const CLOCK_S = 30;
+const body = document.body;
+const connection = document.getElementById("connection");
+let touched = 0, row = Number(body.dataset.row), pending = false, heard = Date.now(), fresh = true;
+let unacknowledged = null, audio = null;
+
+for (const kind of ["pointerdown", "touchmove", "keydown", "wheel"])
+  addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
+
+const busy = () => Date.now() - touched < CALM_MS || document.querySelector("#actions details[open]")
+  || document.activeElement?.matches("input, select, textarea");
+
+function say(text) { if (connection.textContent !== text) connection.textContent = text; }
+
+function setFresh(now) {
+  if (fresh === now) return;
+  fresh = now;
+  for (const button of document.querySelectorAll("form[method=post] button")) button.disabled = !now;
+}
+
+async function refresh() {
+  if (busy()) { if (!pending) { pending = true; setTimeout(() => { pending = false; refresh(); }, CALM_MS); } return; }
+  let answer;
+  try { answer = await fetch(location.href, { headers: { "X-Live": "1" } }); } catch { return; }
+  if (answer.redirected && new URL(answer.url).pathname === "/login") { location.reload(); return; }
+  if (!answer.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (busy()) { refresh(); return; }
+  for (const old of document.querySelectorAll("[data-live]")) {
+    const now = page.getElementById(old.id);
+    if (now && now.outerHTML !== old.outerHTML) replace(old, now);
+  }
+  const count = document.getElementById("count"), there = page.getElementById("count");
+  if (Boolean(count) !== Boolean(there)) replaceNav(page);
+  setFresh(true);
+}
+
+function replace(old, now) {
+  const focused = document.activeElement?.id || document.activeElement?.getAttribute("href");
+  const opened = [...old.querySelectorAll("details")].map((one) => one.open);
+  const fresh = document.importNode(now, true);
+  fresh.querySelectorAll("details").forEach((one, at) => { one.open = Boolean(opened[at]); });
+  old.replaceWith(fresh);
+  if (focused && document.activeElement === body)
+    (fresh.querySelector(`[href="${CSS.escape(focused)}"]`) || document.getElementById(focused))?.focus();
+}
+
+function replaceNav(page) {
+  const old = document.querySelector("header nav"), now = page.querySelector("header nav");
+  if (old && now) old.replaceWith(document.importNode(now, true));
+}
+
+function heardOf(event) {
+  const news = JSON.parse(event.data);
+  heard = Date.now();
+  const ahead = Math.round(Date.now() / 1000 - news.now);
+  say(Math.abs(ahead) > CLOCK_S ? body.dataset.clock.replace("{seconds}", String(ahead)) : "");
+  title(news.unacknowledged);
+  if (unacknowledged !== null && news.unacknowledged > unacknowledged) call();
+  unacknowledged = news.unacknowledged;
+  if (event.type === "alarms" || !fresh || news.row !== row) { row = news.row; refresh(); }
+  else if (!document.querySelector(".alarm-view, .chart")) refresh();
+}
+
+const plain = document.title;
+function title(count) { document.title = count ? `(${count}) ${plain}` : plain; }
+
+// sound: off until somebody turns it on, because browsers forbid it before a touch
+const sound = document.getElementById("sound"), silence = document.getElementById("silence");
+let quietUntil = 0, ringing = 0;
+function beep() {
+  if (!audio) return;
+  for (const at of [0, 0.3, 0.6]) {
+    const tone = audio.createOscillator(), loud = audio.createGain();
+    tone.frequency.value = at === 0.3 ? 660 : 880;
+    loud.gain.value = 0.2;
+    tone.connect(loud).connect(audio.destination);
+    tone.start(audio.currentTime + at);
+    tone.stop(audio.currentTime + at + 0.2);
+  }
+}
+async function call() {
+  quietUntil = 0; // a new alarm ends the silence
+  const answer = await fetch("/", { headers: { "X-Live": "1" } }).catch(() => null);
+  if (answer?.ok) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const newest = page.querySelector(".newest a");
+    if (newest) document.getElementById("announce").textContent = newest.textContent.trim();
+  }
+  clearInterval(ringing);
+  if (sound.getAttribute("aria-pressed") !== "true") return;
+  beep();
+  silence.hidden = false;
+  ringing = setInterval(() => {
+    if (!unacknowledged) { clearInterval(ringing); silence.hidden = true; }
+    else if (Date.now() > quietUntil) beep();
+  }, 10000);
+}
+document.querySelector(".sound").hidden = !window.AudioContext;
+sound.addEventListener("click", () => {
+  const on = sound.getAttribute("aria-pressed") !== "true";
+  audio = audio || new AudioContext();
+  audio.resume();
+  sound.setAttribute("aria-pressed", String(on));
+  sound.textContent = on ? sound.dataset.on : sound.dataset.off;
+  if (!on) { clearInterval(ringing); silence.hidden = true; }
+});
+document.getElementById("sound-test").addEventListener("click", () => {
+  audio = audio || new AudioContext();
+  audio.resume();
+  beep();
+});
+silence.addEventListener("click", () => { quietUntil = Date.now() + 300000; silence.hidden = true; });
+
+let source;
+function connect() {
+  source?.close();
+  source = new EventSource("/events");
+  source.addEventListener("alarms", heardOf);
+  source.addEventListener("values", heardOf);
+  source.addEventListener("error", () => {
+    say(body.dataset.lost);
+    setFresh(false);
+    if (source.readyState !== EventSource.CLOSED) return;
+    setTimeout(connect, CALM_MS);
+    refresh(); // which shows the log-in, if that is why
+  });
+}
+connect();
+setInterval(() => { // a phone that sleeps hears nothing, and its connection may hang
+  if (Date.now() - heard < STALE_MS) return;
+  say(body.dataset.stale);
+  setFresh(false);
+  if (Date.now() - heard > 2 * STALE_MS) { heard = Date.now() - STALE_MS; connect(); }
+}, 1000);
+addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible" && Date.now() - heard > STALE_MS / 2) { setFresh(false); connect(); }
+});
+addEventListener("pagehide", () => source?.close());
