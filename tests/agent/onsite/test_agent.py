@@ -29,7 +29,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 def hook(directory: Path, code: int = 0) -> str:
     program = directory / "tell"
-    program.write_text(f"#!/bin/sh\ncat >>{directory}/told; echo >>{directory}/told; exit {code}\n")
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$(cat)\" >>{directory}/told; exit {code}\n")
     program.chmod(0o755)
     return f"""
 [[on_site.hooks]]
