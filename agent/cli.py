@@ -21,7 +21,12 @@ import click
 from agent.commands.alarms.commands import alarms
 from agent.commands.command import command
 from agent.commands.labels import labels
-from agent.commands.options import config_option, interpreter_option, json_option
+from agent.commands.options import (
+    broker_options,
+    config_option,
+    interpreter_option,
+    json_option,
+)
 from agent.commands.probe.commands import probe
 from agent.page.commands import page
 from models import __version__, console
@@ -732,19 +737,7 @@ def bench(
 @click.option(
     "--site", required=True, help="The gateways' site: gateway.site of their configuration."
 )
-@click.option("--host", required=True, help="Name or address of the broker.")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=1883,
-    show_default=True,
-    help="Port of the broker.",
-)
-@click.option("--username", help="User at the broker.")
-@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
-@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
-@click.option("--tls-cert-file", type=click.Path(), help="The collector's certificate (PEM).")
-@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
+@broker_options("The collector's")
 @click.option(
     "--keys", type=click.Path(path_type=Path), help="Directory of the gateways' public keys."
 )

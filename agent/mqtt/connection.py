@@ -56,6 +56,10 @@ _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 class LinkError(FieldwatchError):
     """The broker cannot be reached, or refuses; the text says why."""
 
+    def without(self, broker: BrokerTable) -> str:
+        """Return the text without the broker's address, for where that is said already."""
+        return str(self).removeprefix(f"{broker.host}:{broker.port}: ")
+
 
 class Connected(NamedTuple):
     """The broker accepted, and says its limits."""
