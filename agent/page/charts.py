@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -226,6 +227,10 @@ class _Worker:
         assert process.stdout is not None
         self._process, self._questions, self._answers = process, process.stdin, process.stdout
         self.pid = process.pid
+        # asyncio's own kill() would take the exit code away from who waits for it
+        self._handle: int | None = None
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            self._handle = os.pidfd_open(process.pid)
 
     @classmethod
     async def start(cls, config_file: Path) -> _Worker:
@@ -257,7 +262,10 @@ class _Worker:
 
     async def end(self) -> int:
         """Kill it; return with what it ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
         self._questions.close()
         return await self._process.wait()
