@@ -345,6 +345,7 @@ def test_a_removed_user_is_out_at_once_and_so_is_an_open_stream(own_page: RealPa
     assert "There are no users yet" in visitor.get("/login").body
     own_page.users_file.write_text("nonsense")
     assert "The file of the users cannot be read." in visitor.get("/login").body
+    assert "nobody can log in at the page: " in own_page.log()
 
 
 def test_a_session_ends_if_it_is_not_used(own_page: RealPage) -> None:
