@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.align import Aligner
-from models.errors import DataError
+from models.errors import DataError, InsufficientDataError
 from models.features import Features
 from models.manifest import (
     MAGNITUDE_MAX,
@@ -32,6 +32,7 @@ from models.manifest import (
 from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
 from models.times import iso_time
+from trainer import lineage
 from trainer.config import ChannelTable, Config, NetworkTable
 from trainer.datasets import Recording, time_in
 
@@ -49,10 +50,6 @@ _RATE_TOLERANCE = 0.05  # the largest error of a clock, as a share of a source's
 _STUCK_FACTOR = 2  # times the longest run of equal values in normal operation
 _STUCK_SAMPLES_MIN = 25
 _STUCK_SHARE_MAX = 0.1  # of the recorded samples; with more, the channel repeats by nature
-
-
-class InsufficientData(DataError):
-    """A part of the split has too few samples; the text has the needed and the actual number."""
 
 
 class Parts(NamedTuple):
@@ -170,7 +167,7 @@ def split(samples: Samples, config: Config) -> Parts:
     on the last samples of the part before.
 
     Raises:
-        InsufficientData: a part is too short; the text has the needed and the actual length.
+        InsufficientDataError: a part is too short; the text has the needed and the actual length.
 
     """
     count, gap = len(samples.times), config.sampling.warm_up_samples
@@ -184,7 +181,7 @@ def split(samples: Samples, config: Config) -> Parts:
     for name, needed in _needed(config).items():
         begin, end = bounds[name]
         if end - begin < needed:
-            raise InsufficientData(_too_little(name, end - begin, needed, config))
+            raise InsufficientDataError(_too_little(name, end - begin, needed, config))
     return Parts(*(_cut(samples, begin, end) for begin, end in bounds.values()))
 
 
@@ -199,21 +196,37 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
         DataError: these are not the recordings of the training, or their samples differ.
 
     """
-    files, lineage = list(recordings), manifest.lineage
-    order = {name: place for place, name in enumerate(lineage.data_files)}
+    files, origin = list(recordings), manifest.lineage
+    order = {name: place for place, name in enumerate(origin.data_files)}
     files.sort(key=lambda recording: order.get(recording.name, len(order)))
-    if data_digest(files) != lineage.data_digest:
-        raise DataError(
-            "these are not, byte for byte, the recordings that the bundle was trained on:"
-            f" give all of {', '.join(lineage.data_files)}, unchanged"
-        )
+    _check_same(files, manifest)
     samples, _ = align(files, Grid.of(manifest))
     cuts = [
         (time_in("lineage", "cuts", begin, iso_time(0)), time_in("lineage", "cuts", end, ""))
-        for begin, end in lineage.cuts
+        for begin, end in origin.cuts
     ]
     samples = without(samples, cuts)
     return Parts(*(_part(samples, name, manifest) for name in Parts._fields))
+
+
+def _check_same(files: Sequence[Recording], manifest: Manifest) -> None:
+    """Refuse other values than the training's; of an older bundle, other bytes."""
+    origin = manifest.lineage
+    named = ", ".join(origin.data_files)
+    if origin.data is None:
+        if data_digest(files) != origin.data_digest:
+            raise DataError(
+                "these are not, byte for byte, the recordings that the bundle was trained on:"
+                f" give all of {named}, unchanged"
+            )
+        return
+    names = [channel.name for channel in manifest.source_channels]
+    channels = lineage.values_of(files, names).channels()
+    if differs := lineage.differences(channels, origin.data.channels, "channel"):
+        raise DataError(
+            "these are not the recordings that the bundle was trained on, or not all of"
+            f" {named}: {'; '.join(differs)}"
+        )
 
 
 def _part(samples: Samples, name: str, manifest: Manifest) -> Samples:

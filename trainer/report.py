@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle
-from models.manifest import Feature, Manifest, TelemanomManifest
+from models.manifest import Code, DataUsed, Feature, Manifest, TelemanomManifest
 from models.shown import shown
 from trainer import figures, gates, pages
 from trainer.detector import score_tail
@@ -339,16 +339,42 @@ def _lineage(manifest: Manifest) -> Iterable[str]:
         ("part", "from", "to", "samples"),
         ((name, *extent) for name, extent in lineage.parts.items()),
     )
+    if lineage.data is not None:
+        yield from _used(lineage.data)
     yield pages.table(
         ("", ""),
         (
             ("recordings", ", ".join(lineage.data_files)),
             ("sha256 of the recordings", lineage.data_digest),
             ("sha256 of the configuration", lineage.config_digest),
-            ("seed", lineage.seed),
+            *((f"seed of {table}", seed) for table, seed in lineage.seeds.items()),
+            *_code(lineage.code),
             *lineage.software.items(),
         ),
     )
+
+
+def _used(data: DataUsed) -> Iterable[str]:
+    yield "<h3>The data that was used</h3>"
+    yield (
+        "<p>The digests are of the values as they were recorded. They are the same for any file"
+        f" format. The digest of all is {data.digest}.</p>"
+    )
+    yield pages.table(
+        ("readings", "rows", "from", "to", "digest"),
+        (
+            (name, f"{part.rows:,}", part.first, part.last, part.digest)
+            for name, part in (*data.parts.items(), *data.channels.items())
+        ),
+    )
+    tracked = [(source.name, source.dvc) for source in data.sources if source.dvc is not None]
+    if tracked:
+        yield pages.table(("recording", "tracked by DVC as"), tracked)
+
+
+def _code(code: Code | None) -> Iterable[tuple[str, str]]:
+    if code is not None and code.commit is not None:
+        yield "commit of the code", f"{code.commit}{' with changes' if code.dirty else ''}"
 
 
 def _s(seconds: float | None) -> str:

@@ -23,14 +23,24 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from models.bundle import Bundle
+from models.errors import InsufficientDataError
 from models.features import COUNTERS as FEATURE_COUNTERS
 from models.files import replace
-from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomManifest
+from models.manifest import (
+    KNOWN_ANSWERS,
+    NETWORK,
+    Channel,
+    DataSource,
+    DataUsed,
+    Lineage,
+    TelemanomManifest,
+)
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
-from trainer import destination, evaluate, gates, prepare, report, seal
+from trainer import destination, dvc, evaluate, gates, lineage, prepare, report, seal
 from trainer import remaining as lives
-from trainer.config import ChannelTable, Config, ConfigFile, Quantization, RemainingTable
+from trainer.code_version import code_version
+from trainer.config import ChannelTable, Config, ConfigFile, Quantization
 from trainer.cuts import Cuts, cut
 from trainer.datasets import Recording
 from trainer.datasets.csv_files import read_recording
@@ -60,6 +70,7 @@ class Prepared:
     lives: list[Samples]  # recordings of machines until they failed
     rejected: Counter[str]  # rows that could not be put on the grid, by cause
     remarks: list[str]  # sentences for people
+    used: DataUsed
     cuts: Cuts | None = None  # what labels cut out; None: there is no file of labels
 
     def metrics(self) -> dict[str, Any]:
@@ -76,6 +87,8 @@ class Prepared:
             ],
             "rejected": dict(sorted(self.rejected.items())),
             "remarks": self.remarks,
+            "digest": self.used.digest,
+            "parts": {name: part.model_dump() for name, part in self.used.parts.items()},
         } | ({} if self.cuts is None else {"labels": self.cuts.metrics()})
 
 
@@ -121,17 +134,7 @@ def train(
     """
     config = file.config
     _check(output, config, tflite_python)
-    prepared = _prepare(file, say)
-    lineage = _lineage(file, prepared)
-    built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
-    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
-    learnt: dict[str, Any] = {}
-    if config.remaining is not None:
-        bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
-    say("sealing and evaluating the file")
-    sealed = seal.sealed(bundle)
-    measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
-    measured.metrics.update(learnt)
+    sealed, epochs, measured = learn(file, prepare_data(file, say), tflite_python, say)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -139,12 +142,50 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     shipped = seal.ship(sealed, measured.metrics | {"verdict": verdict}, path)
     _write_metrics(shipped, metrics_file)
-    report.write(shipped, measured.judged, built.epochs, measured.foretold, report_file)
+    report.write(shipped, measured.judged, epochs, measured.foretold, report_file)
     _remove_failed(output, config, path, say)
     summary = report.summary(shipped.manifest.metrics)
     lines = [*map(_agreement_line, measured.agreements), *gates.lines(found)]
     warnings = list(score_tail.warnings(sealed.manifest))
     return Outcome(path, report_file, verdict["passed"] or accept, lines, warnings, summary)
+
+
+class Learnt(NamedTuple):
+    """A sealed bundle without metrics, and its results on held-out data."""
+
+    sealed: Bundle
+    epochs: list[Epoch]
+    measured: Measured
+
+
+def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say: Say) -> Learnt:
+    """Train, seal and evaluate a bundle, without writing files.
+
+    Args:
+        file: the configuration.
+        prepared: its data.
+        tflite_python: a Python with ``tflite-runtime``, or None.
+        say: called with each line of progress.
+
+    Raises:
+        DataError: the recordings cannot be used.
+        ConfigError: a bundle cannot have these settings.
+        KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
+
+    """
+    config = file.config
+    built = build(
+        config, prepared.parts, prepared.channels, _lineage(file, prepared), tflite_python, say
+    )
+    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
+    learnt: dict[str, Any] = {}
+    if config.remaining is not None:
+        bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
+    say("sealing and evaluating the file")
+    sealed = seal.sealed(seal.with_training(bundle, config))
+    measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
+    measured.metrics.update(learnt)
+    return Learnt(sealed, built.epochs, measured)
 
 
 def _check(output: Path, config: Config, tflite_python: Path | None) -> None:
@@ -168,7 +209,7 @@ def _with_forecaster(
     )
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
     """The results of a sealed file on held-out data."""
 
     metrics: dict[str, Any]
@@ -184,7 +225,7 @@ def _measure(
     prepared: Prepared,
     config: Config,
     tflite_python: Path | None,
-) -> _Measured:
+) -> Measured:
     """Measure a sealed bundle on the test part and on the labelled recordings."""
     test, foretold = prepared.parts.test, None
     held_out = [test, *(recording.samples for recording in prepared.labelled)]
@@ -196,7 +237,7 @@ def _measure(
     if config.forecast is not None and forecaster is not None:
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
-    return _Measured(metrics, agreements, judged, foretold)
+    return Measured(metrics, agreements, judged, foretold)
 
 
 def _remove_failed(output: Path, config: Config, made: Path, say: Say) -> None:
@@ -225,7 +266,7 @@ def build(
     config: Config,
     parts: prepare.Parts,
     channels: list[Channel],
-    lineage: Lineage,
+    origin: Lineage,
     tflite_python: Path | None,
     say: Say,
 ) -> Built:
@@ -235,7 +276,7 @@ def build(
         config: the configuration; its ``data`` is not used.
         parts: samples (n, C) on the grid; the test part is not used.
         channels: the ``C`` channels of the samples, in order.
-        lineage: for the manifest.
+        origin: for the manifest.
         tflite_python: a Python with ``tflite-runtime``, to check the quantization on it as well.
         say: called with each line of progress.
 
@@ -245,7 +286,7 @@ def build(
 
     """
     created = datetime.now(UTC)
-    draft = seal.draft(config, channels, lineage, created, "float32")  # fails before the long work
+    draft = seal.draft(config, channels, origin, created, "float32")  # fails before the long work
     exported, epochs, metrics = _learn(config, parts.train, channels, say)
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)
@@ -283,7 +324,14 @@ def _network_metrics(
     } | contents(networks[chosen])._asdict()
 
 
-def _prepare(file: ConfigFile, say: Say) -> Prepared:
+def prepare_data(file: ConfigFile, say: Say) -> Prepared:
+    """Read all recordings of a configuration, and divide them into the parts of the training.
+
+    Raises:
+        DataError: the recordings cannot be used.
+        ConfigError: a pattern matches no file.
+
+    """
     config = file.config
     paths = file.recordings(config.data.files, "data.files")
     recordings = [_read(path, config, say) for path in paths]
@@ -302,30 +350,70 @@ def _prepare(file: ConfigFile, say: Say) -> Prepared:
     channels = prepare.channels(parts, config.data.channels)
     if config.forecast is not None:
         forecasting.check(config.forecast, parts, channels, config.sampling.period_s)
-    labelled = [
-        evaluate.read_labelled(
-            path,
-            config.data.sought,
-            config.data.columns,
-            grid,
-            config.data.layout,
-        )
-        for path in file.recordings(config.evaluate.files, "evaluate.files")
-    ]
-    failed = [] if config.remaining is None else _lives(file, config.remaining, grid, say)
+    labelled, failed = _labelled(file, grid), _lives(file, say)
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
     say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
-    said = made_up + remarks
-    return Prepared(recordings, parts, channels, labelled, failed, counters, said, cuts)
+    read = list(zip(paths, recordings, strict=True))
+    return Prepared(
+        recordings,
+        parts,
+        channels,
+        list(labelled.values()),
+        [prepare.align([recording], grid)[0] for recording in failed.values()],
+        counters,
+        made_up + remarks,
+        _used(file, read, parts, cuts, labelled, failed),
+        cuts,
+    )
 
 
-def _lives(
-    file: ConfigFile, settings: RemainingTable, grid: prepare.Grid, say: Say
-) -> list[Samples]:
-    """Return the recordings of machines until they failed, each on a grid of its own."""
-    paths = file.recordings(settings.files, "remaining.files")
+def _labelled(file: ConfigFile, grid: prepare.Grid) -> dict[Path, Labelled]:
+    data = file.config.data
+    return {
+        path: evaluate.read_labelled(path, data.sought, data.columns, grid, data.layout)
+        for path in file.recordings(file.config.evaluate.files, "evaluate.files")
+    }
+
+
+def _lives(file: ConfigFile, say: Say) -> dict[Path, Recording]:
+    """Return the recordings of machines until they failed."""
+    if file.config.remaining is None:
+        return {}
+    paths = file.recordings(file.config.remaining.files, "remaining.files")
     lives.check(len(paths))
-    return [prepare.align([_read(path, file.config, say)], grid)[0] for path in paths]
+    return {path: _read(path, file.config, say) for path in paths}
+
+
+def _used(
+    file: ConfigFile,
+    read: Sequence[tuple[Path, Recording]],
+    parts: prepare.Parts,
+    cuts: Cuts | None,
+    labelled: Mapping[Path, Labelled],
+    failed: Mapping[Path, Recording],
+) -> DataUsed:
+    """Return the lineage of the data."""
+    names = [column.name for column in file.config.data.columns]
+    values = lineage.values_of([recording for _, recording in read], names)
+    found = lineage.parts_of_split(
+        values,
+        parts._asdict(),
+        [] if cuts is None else cuts.spans(),
+        file.config.sampling.period_s,
+    )
+    if failed:
+        found["lives"] = lineage.part_of_each(failed.values(), names)
+    tested = {path: one.recording for path, one in labelled.items() if one.recording is not None}
+    if tested:
+        labels = [one.labels for one in labelled.values()]
+        found["evaluate"] = lineage.part_of_each(tested.values(), names, labels)
+    if cuts is not None:
+        found["labels"] = lineage.part_of_labels(cuts.labels)
+    sources = [
+        DataSource(name=recording.name, sha256=recording.sha256, dvc=dvc.tracked_by(path))
+        for path, recording in [*read, *tested.items(), *failed.items()]
+    ]
+    return lineage.used(values.channels(), found, sources)
 
 
 def _without_labelled(samples: Samples, file: ConfigFile, say: Say) -> tuple[Samples, Cuts | None]:
@@ -341,10 +429,10 @@ def _without_labelled(samples: Samples, file: ConfigFile, say: Say) -> tuple[Sam
 def _split(samples: Samples, config: Config, cuts: Cuts | None) -> prepare.Parts:
     try:
         return prepare.split(samples, config)
-    except prepare.InsufficientData as error:
+    except InsufficientDataError as error:
         if cuts is None or not cuts.removed:
             raise
-        raise prepare.InsufficientData(
+        raise InsufficientDataError(
             f"{error}. The labels of {cuts.file} cut out {cuts.removed} of"
             f" {cuts.removed + cuts.remaining} samples"
         ) from error
@@ -450,7 +538,15 @@ def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
             if column.source != column.name
         },
         cuts=[] if prepared.cuts is None else prepared.cuts.intervals(),
+        data=prepared.used,
+        code=code_version(),
+        seeds=_seeds(file.config),
     )
+
+
+def _seeds(config: Config) -> dict[str, int]:
+    forecast = {} if config.forecast is None else {"forecast.fit": config.forecast.fit.seed}
+    return {"fit": config.fit.seed} | forecast
 
 
 def _extent(part: Samples) -> tuple[str, str, int]:
