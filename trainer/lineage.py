@@ -192,8 +192,8 @@ def _channel(ns: Int64, values: Float32) -> DataPart:
     if not (np.diff(ns) > 0).all():
         order = np.lexsort((exact, ns))
         ns, exact = ns[order], exact[order]
-    digest = hashlib.sha256(ns.astype("<i8").tobytes())
-    digest.update(exact.astype("<f8").tobytes())
+    digest = hashlib.sha256(np.ascontiguousarray(ns, "<i8").data)
+    digest.update(np.ascontiguousarray(exact, "<f8").data)
     return _part(digest.hexdigest(), ns)
 
 
@@ -205,6 +205,6 @@ def _digest_of_all(digests: Mapping[str, str]) -> str:
 def _part(digest: str, ns: Int64) -> DataPart:
     if ns.size == 0:
         return DataPart(digest=digest, rows=0)
-    rows = len(np.unique(ns)) if ns.ndim == 1 else len(ns)
+    rows = 1 + int(np.count_nonzero(np.diff(np.sort(ns)))) if ns.ndim == 1 else len(ns)
     first, last = (iso_time(end / _NS_PER_S) for end in (ns.min(), ns.max()))
     return DataPart(digest=digest, rows=rows, first=first, last=last)

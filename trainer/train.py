@@ -37,7 +37,19 @@ from models.manifest import (
 )
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
-from trainer import destination, dvc, evaluate, gates, lineage, prepare, report, seal
+from trainer import (
+    cleaning,
+    destination,
+    dvc,
+    evaluate,
+    gates,
+    leakage,
+    lineage,
+    prepare,
+    report,
+    seal,
+    steps,
+)
 from trainer import remaining as lives
 from trainer.code_version import code_version
 from trainer.config import ChannelTable, Config, ConfigFile, Quantization
@@ -51,12 +63,27 @@ from trainer.evaluate import Labelled
 from trainer.forecast import bundle as forecasting
 from trainer.forecast.build import BuiltForecaster
 from trainer.quiet import quiet
+from trainer.steps import Step
 
 if TYPE_CHECKING:
     from trainer.detector.export import Exported
     from trainer.detector.fit import Epoch
 
 Say = Callable[[str], None]
+
+# the part that each table of the metrics comes from
+MEASURED_ON = {
+    "fit": "train; its end for validation_loss",
+    "quantization": "calibrate",
+    "forecast": "test",
+    "normal": "test",
+    "tail": "test",
+    "forecaster": "test; the choice: train; its end for validation",
+    "parity": "test and evaluate",
+    "labelled": "evaluate",
+    "remaining": "lives; each on machines that its fit had not seen",
+    "network": "none: it is of the file",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +98,8 @@ class Prepared:
     rejected: Counter[str]  # rows that could not be put on the grid, by cause
     remarks: list[str]  # sentences for people
     used: DataUsed
+    gap_samples: int  # between two parts
+    steps: list[Step]
     cuts: Cuts | None = None  # what labels cut out; None: there is no file of labels
 
     def metrics(self) -> dict[str, Any]:
@@ -87,6 +116,8 @@ class Prepared:
             ],
             "rejected": dict(sorted(self.rejected.items())),
             "remarks": self.remarks,
+            "gap_samples": self.gap_samples,
+            "steps": [step.as_json() for step in self.steps if step.touched],
             "digest": self.used.digest,
             "parts": {name: part.model_dump() for name, part in self.used.parts.items()},
         } | ({} if self.cuts is None else {"labels": self.cuts.metrics()})
@@ -234,6 +265,7 @@ def _measure(
     metrics = built.metrics | evaluate.metrics(judged, sealed.manifest)
     metrics["data"] = prepared.metrics()
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
+    metrics["measured_on"] = MEASURED_ON
     if config.forecast is not None and forecaster is not None:
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
@@ -342,15 +374,20 @@ def prepare_data(file: ConfigFile, say: Say) -> Prepared:
     made_up = list(_made_up(samples, config.data.channels))
     for line in made_up:
         say(line)
+    names = [table.name for table in config.data.channels]
+    taken = [*steps.of_recordings(recordings), *steps.of_grid(samples, counters, names)]
     samples, cuts = _without_labelled(samples, file, say)
     parts = _split(samples, config, cuts)
     remarks = prepare.remarks(parts.train, config.data.channels)
     for line in remarks:
         say(line)
     channels = prepare.channels(parts, config.data.channels)
+    taken += steps.of_split(0 if cuts is None else cuts.removed, len(samples.times), parts)
+    taken += cleaning.steps(parts._asdict(), channels, config.prepare, config.network.input_clip)
     if config.forecast is not None:
         forecasting.check(config.forecast, parts, channels, config.sampling.period_s)
     labelled, failed = _labelled(file, grid), _lives(file, say)
+    _check_leakage(config, parts, recordings, labelled)
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
     say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
     read = list(zip(paths, recordings, strict=True))
@@ -363,6 +400,8 @@ def prepare_data(file: ConfigFile, say: Say) -> Prepared:
         counters,
         made_up + remarks,
         _used(file, read, parts, cuts, labelled, failed),
+        config.gap_samples,
+        taken,
         cuts,
     )
 
@@ -373,6 +412,21 @@ def _labelled(file: ConfigFile, grid: prepare.Grid) -> dict[Path, Labelled]:
         path: evaluate.read_labelled(path, data.sought, data.columns, grid, data.layout)
         for path in file.recordings(file.config.evaluate.files, "evaluate.files")
     }
+
+
+def _check_leakage(
+    config: Config,
+    parts: prepare.Parts,
+    recordings: Sequence[Recording],
+    labelled: Mapping[Path, Labelled],
+) -> None:
+    tested = {
+        path.name: (one.samples, one.recording)
+        for path, one in labelled.items()
+        if one.recording is not None
+    }
+    longest = config.split.repeated_samples_max
+    leakage.check_split(parts._asdict(), recordings, tested, longest)
 
 
 def _lives(file: ConfigFile, say: Say) -> dict[Path, Recording]:
@@ -483,7 +537,7 @@ def _learn(
         dropout=network.dropout,
     )
     learn, validate = (
-        prepare.series(samples, how, config.sampling.period_s)
+        prepare.series(samples, how, config.sampling.period_s, config.prepare)
         for samples in prepare.training_and_validation(part, config)
     )
     say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")

@@ -116,8 +116,8 @@ def test_a_bundle_has_the_lineage_of_its_data(trained: Trained) -> None:
     # a row of the recording is cut short, and another has a word: both have other values
     assert {name: part.rows for name, part in parts.items()} == {
         "train": 1600,
-        "calibrate": 1180,
-        "test": 1180,
+        "calibrate": 1120,
+        "test": 1120,
         "lives": 1500,
         "evaluate": 600,
     }
@@ -148,7 +148,7 @@ def test_the_recordings_of_a_training_are_known_in_other_files(
         read_recording(tmp_path / name, data.sought, data.columns)
         for name in ("late.csv", "early.csv")
     ]
-    assert len(parts_of(read, trained.bundle.manifest).test.times) == 1180
+    assert len(parts_of(read, trained.bundle.manifest).test.times) == 1120
     with pytest.raises(
         DataError, match=r"channel load: .* rows from .*, but the training had 3999"
     ):
