@@ -27,6 +27,7 @@ from models.shown import shown
 from trainer import lineage, seal, train
 from trainer.code_version import code_version
 from trainer.config import Config, ConfigFile
+from trainer.prepared import Say, prepare_data
 
 _MEASURED_ANEW = (
     "step_us",
@@ -109,7 +110,7 @@ def reproduce(
     data: Path,
     tflite_python: Path | None,
     tolerance: float | None,
-    say: train.Say,
+    say: Say,
 ) -> Reproduced:
     """Train a bundle again and compare.
 
@@ -130,7 +131,7 @@ def reproduce(
     file = ConfigFile(
         data / TRAINING, _configuration(bundle), bundle.telemanom.lineage.config_digest
     )
-    prepared = train.prepare_data(file, say)
+    prepared = prepare_data(file, say)
     _check_data(prepared.used, _recorded(bundle))
     say(f"the data are the same: {prepared.used.digest}")
     learnt = train.learn(file, prepared, tflite_python, say)

@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from models.manifest import Channel
 from models.messages import Float32, Samples
 from tests.trainer.conftest import CONFIG, machine, write_recording
-from trainer import cleaning, config, prepare, train
+from trainer import cleaning, config, prepare
 from trainer.config import PrepareTable
 from trainer.prepare import Preprocessing
+from trainer.prepared import prepare_data
 
 
 def wave(samples: int = 400, season: int = 40) -> Float32:
@@ -113,7 +114,7 @@ def test_the_steps_of_a_whole_preparation_are_in_the_metrics(tmp_path: Any) -> N
     write_recording(tmp_path / "normal.csv", times, values)
     text = CONFIG.partition("[forecast]")[0] + '[prepare]\nfill = "linear"\n'
     (tmp_path / "tiny.toml").write_text(text)
-    prepared = train.prepare_data(config.read(tmp_path / "tiny.toml"), lambda line: None)
+    prepared = prepare_data(config.read(tmp_path / "tiny.toml"), lambda line: None)
     steps = {step["what"]: step for step in prepared.metrics()["steps"]}
     assert steps["out of range, set to missing"]["touched"] == 1
     assert steps["not on the grid: duplicate"]["touched"] == 1

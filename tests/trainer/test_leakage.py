@@ -11,7 +11,8 @@ import pytest
 from models.errors import LeakageError
 from models.messages import Float32, Float64
 from tests.trainer.conftest import CONFIG, START_S, machine, write_recording
-from trainer import config, leakage, train
+from trainer import config, leakage
+from trainer.prepared import prepare_data
 
 TEXT = CONFIG.partition("[forecast]")[0].replace('["normal.csv"]', '["recordings/*.csv"]')
 EVALUATE = '[evaluate]\nfiles = ["tested/*.csv"]\n'
@@ -33,7 +34,7 @@ def project(tmp_path: Path, *recordings: tuple[str, Float64, Float32], text: str
 def refused(path: Path) -> str:
     """Prepare the data; return what the refusal says."""
     with pytest.raises(LeakageError) as error:
-        train.prepare_data(config.read(path), lambda line: None)
+        prepare_data(config.read(path), lambda line: None)
     return str(error.value)
 
 
@@ -97,7 +98,7 @@ def test_few_repeated_rows_and_a_machine_at_rest_are_no_leak(tmp_path: Path) -> 
         ("tested/b.csv", other_times, other),
         text=TEXT + EVALUATE,
     )
-    assert train.prepare_data(config.read(path), lambda line: None).labelled
+    assert prepare_data(config.read(path), lambda line: None).labelled
 
 
 def test_a_machine_that_repeats_itself_exactly_can_be_allowed(tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_a_machine_that_repeats_itself_exactly_can_be_allowed(tmp_path: Path) ->
     assert "raise split.repeated_samples_max, which is 50" in refused(project(tmp_path, recorded))
     text = TEXT.replace("[split]\n", "[split]\nrepeated_samples_max = 4000\n")
     path = project(tmp_path, recorded, text=text)
-    assert train.prepare_data(config.read(path), lambda line: None).parts
+    assert prepare_data(config.read(path), lambda line: None).parts
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -130,7 +131,7 @@ def test_the_gap_between_parts_is_the_longest_context(tmp_path: Path) -> None:
     for setting, gap in gaps.items():
         text = TEXT.replace("[split]\n", f"[split]\n{setting}")
         path = project(tmp_path, recorded, text=text)
-        parts = train.prepare_data(config.read(path), lambda line: None).parts
+        parts = prepare_data(config.read(path), lambda line: None).parts
         assert parts.calibrate.times[0] - parts.train.times[-1] == gap + 1
         assert parts.test.times[0] - parts.calibrate.times[-1] == gap + 1
     file = config.read(project(tmp_path, recorded, text=with_forecast))
