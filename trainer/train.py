@@ -33,7 +33,8 @@ from trainer import remaining as lives
 from trainer.config import ChannelTable, Config, ConfigFile, Quantization, RemainingTable
 from trainer.cuts import Cuts, cut
 from trainer.datasets import Recording
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.database import read_query
+from trainer.datasets.recordings import read_recording
 from trainer.detector import calibrate, parity, quantize, score_tail
 from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
@@ -285,8 +286,7 @@ def _network_metrics(
 
 def _prepare(file: ConfigFile, say: Say) -> Prepared:
     config = file.config
-    paths = file.recordings(config.data.files, "data.files")
-    recordings = [_read(path, config, say) for path in paths]
+    recordings = sources(file, say)
     grid = seal.grid(config)
     samples, counters = prepare.align(recordings, grid)
     for cause, rows in sorted(counters.items()):
@@ -365,15 +365,38 @@ def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
             yield f"{table.name}: {', '.join(shares)}"
 
 
+def sources(file: ConfigFile, say: Say) -> list[Recording]:
+    """Read all recordings of normal operation: files, then queries.
+
+    Raises:
+        ConfigError: a pattern matches no file, or a query's settings are wrong.
+        DataError: a recording cannot be used.
+
+    """
+    data = file.config.data
+    recordings = [
+        _read(path, file.config, say) for path in file.recordings(data.files, "data.files")
+    ]
+    for query in data.queries:
+        say(f"asking the database of {query.name}")
+        found = read_query(file.path.parent, query, data.sought, data.columns, data.layout)
+        recordings.append(_told(found, say))
+    return recordings
+
+
 def _read(path: Path, config: Config, say: Say) -> Recording:
     data = config.data
     say(f"reading {path.name}")
-    recording = read_recording(path, data.sought, data.columns, data.layout)
+    return _told(read_recording(path, data.sought, data.columns, data.layout), say)
+
+
+def _told(recording: Recording, say: Say) -> Recording:
+    """Say what was read, and what was not used."""
     count = len(recording.readings.times)
     outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
     causes = sorted(recording.rejected.items())
     unused = "".join(f", {number} {cause.replace('_', ' ')}" for cause, number in causes)
-    say(f"{path.name}: {count} rows{outside}{unused}")
+    say(f"{recording.name}: {count} rows{outside}{unused}")
     return recording
 
 
