@@ -180,7 +180,7 @@ def test_a_url_that_nothing_answers(url: str, said: str) -> None:
 )
 def test_a_password_in_the_configuration_is_refused_and_not_repeated(url: str) -> None:
     data = {"channels": [{"name": "flow"}]}
-    with pytest.raises(ValueError, match="url has a password|url is not a URL") as refused:
+    with pytest.raises(ValueError, match=r"url has a password|url is not a URL") as refused:
         DataTable.model_validate(
             data | {"queries": [{"name": "plant", "url": url, "query": "SELECT 1"}]}
         )

@@ -15,7 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agent.commands.probe.moments import (
+from agent.config.line_patterns import REGEX_BYTES_MAX
+from agent.parsing import checksum
+from models.formats.cells import IGNORED, MISSING_WORDS, TIME, has_decimal_comma, ungrouped
+from models.formats.encodings import Encoding, likely, transcoded
+from models.formats.header import Preamble, Wanted, is_value, names_in
+from models.formats.moments import (
     MOST,
     Apart,
     Moment,
@@ -25,14 +30,9 @@ from agent.commands.probe.moments import (
     moment_of,
     pattern_of,
 )
-from agent.commands.probe.names import plain_name
-from agent.config.line_patterns import REGEX_BYTES_MAX
-from agent.parsing import checksum
-from models.formats.cells import IGNORED, MISSING_WORDS, TIME, has_decimal_comma, ungrouped
-from models.formats.encodings import Encoding, likely, transcoded
-from models.formats.header import Preamble, Wanted, is_value, names_in
 from models.formats.separated import SEPARATORS
 from models.formats.times import zone_named
+from models.plain_names import plain_name
 from models.printable import printable
 
 _DEPTH_MAX: Final = 8

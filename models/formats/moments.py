@@ -32,6 +32,10 @@ _EXCEL_DAYS: Final = (36_526.0, 73_050.0)  # 2000 to 2099
 _SPAN_DAYS_MAX: Final = 3660.0
 
 
+_USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # periods, but for the power of ten
+_NEAR: Final = 0.07  # the largest relative difference from a usual period
+
+
 class Moment(NamedTuple):
     """How times are written."""
 
@@ -149,3 +153,14 @@ def pattern_of(apart: Apart, columns: Sequence[str], separator: str) -> tuple[st
                 keys[name] = group
             parts.append(f"(?P<{group}>{cell})")
     return around + glue.join(parts) + around, keys
+
+
+def rounded(period_s: float) -> float:
+    """Return the usual period nearest the measured one, or the measured one if none is near.
+
+    >>> [rounded(period_s) for period_s in (0.106, 0.99, 0.26, 60.2, 0.33)]
+    [0.1, 1.0, 0.25, 60.0, 0.33]
+    """
+    decade = 10.0 ** math.floor(math.log10(period_s))
+    usual = min(_USUAL, key=lambda factor: abs(period_s / decade - factor)) * decade
+    return float(f"{usual:.3g}") if abs(period_s / usual - 1) <= _NEAR else period_s
