@@ -585,7 +585,9 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
         batch,
         quarantine,
         inbox,
-        None if config.control_socket is None else Door(config.control_socket),
+        None
+        if config.control_socket is None
+        else Door(config.control_socket, config.control.page_user),
         unwatched_of(choices, records.open_alarms),
         points,
     )

@@ -1,13 +1,14 @@
 """Handles people's requests on alarms: permission, arguments, execution.
 
-    control socket ─command─> permission by group ─┐
+    control socket ─command─> permission by group ─┐      (the web page's: by role)
                                                    ├─perform─> points ─> transition
     another door, with its own permission ─────────┘
 
 A request names the alarm by stream and number, and the revision that the person saw. It changes the
 points (``agent.alarms.points``). The next commit makes the change durable. Then the answer is sent.
 At the control socket the kernel supplies the user, and the system supplies the user's groups, so a
-client cannot forge them.
+client cannot forge them. The web page asks for the people who have logged in there; it names them
+with their roles, and the socket lets only its user do so.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from agent.alarms.names import reported
 from agent.alarms.points import Labelled, Points, Request, Stale
 from agent.control.dispatch import Verb
 from agent.control.inbox import Asker, Command
-from agent.control.protocol import Refused
+from agent.control.protocol import Person, Refused, Role
 from agent.handling.machine import Impossible
 from agent.handling.states import WORDS
 from agent.handling.transition import (
@@ -58,6 +59,11 @@ VERBS: Final[Mapping[str, What]] = {
 GROUP: Final = "alarm.acknowledge-group"
 MEMBERS_MAX: Final = 500  # of a group; more do not fit into a request
 _OF_MAINTAINERS: Final[frozenset[What]] = frozenset({"out_of_service", "in_service"})
+_SUCH: Final[Mapping[Role, str]] = {
+    "reader": "read",
+    "operator": "handle alarms",
+    "maintainer": "take alarms out of service and back",
+}
 _NEEDS_REASON: Final[frozenset[What]] = frozenset({"shelved", "out_of_service", "noted"})
 _NEEDS_NO_REVISION: Final[frozenset[What]] = frozenset({"noted", "labelled"})
 _ALL: Final = frozenset({"stream", "number", "revision", "reason"})
@@ -82,7 +88,16 @@ class Roles(NamedTuple):
 
     def of(self, what: What) -> str:
         """Return the group that may make this transition."""
-        return self.maintainers if what in _OF_MAINTAINERS else self.operators
+        return self.maintainers if _role(what) == "maintainer" else self.operators
+
+
+def role_for(verb: str) -> Role:
+    """Return the lowest role at the web page that may ask for this command."""
+    return _role(VERBS.get(verb, "acknowledged"))
+
+
+def _role(what: What) -> Role:
+    return "maintainer" if what in _OF_MAINTAINERS else "operator"
 
 
 class Operating:
@@ -112,16 +127,24 @@ class Operating:
         """Return the commands of the control socket, by name."""
         single = {
             name: Verb(
-                self._do, _ALL | _MORE.get(what, frozenset()), shared=False, stored=_log_change
+                self._do,
+                _ALL | _MORE.get(what, frozenset()),
+                shared=False,
+                behalf=True,
+                stored=_log_change,
             )
             for name, what in VERBS.items()
         }
         members = frozenset({"stream", "members", "reason"})
-        group = Verb(self._do, members, shared=False, stored=_log_group)
+        group = Verb(self._do, members, shared=False, behalf=True, stored=_log_group)
         return single | {GROUP: group}
 
     def _do(self, command: Command) -> dict[str, Any]:
         """Execute a command of the control socket."""
+        person = command.asker.person
+        if person is not None:
+            _admit_person(person, command.name)
+            return self.perform(command.name, command.arguments, person.name, "page")
         self._admit(command.asker, VERBS.get(command.name, "acknowledged"))
         return self.perform(command.name, command.arguments, command.asker.name, "terminal")
 
@@ -129,12 +152,10 @@ class Operating:
         group = self.roles.of(what)
         if asker.uid in (0, os.geteuid()) or group in asker.groups:
             return
-        which = (
-            "take alarms out of service and back" if what in _OF_MAINTAINERS else "handle alarms"
-        )
         raise Refused(
             "not_allowed",
-            f"{asker.name} is not in the group {group}, which may {which}; nothing was done",
+            f"{asker.name} is not in the group {group}, which may {_SUCH[_role(what)]};"
+            " nothing was done",
         )
 
     def perform(
@@ -236,6 +257,16 @@ class Operating:
         if alarm["kind"] == "gap":
             raise Refused("unknown_alarm", f"{stream} {number} is a gap, not an alarm")
         return alarm
+
+
+def _admit_person(person: Person, verb: str) -> None:
+    needed = role_for(verb)
+    if not person.may(needed):
+        raise Refused(
+            "not_allowed",
+            f"{person.name} has the role {person.role}; it takes the role {needed} to"
+            f" {_SUCH[needed]}; nothing was done",
+        )
 
 
 def _log_change(_: Command, made: Mapping[str, Any]) -> None:

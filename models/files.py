@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -75,24 +76,34 @@ def read_file(path: Path, bytes_max: int) -> bytes:
     return data
 
 
-def replace(path: Path, data: bytes, mode: int | None = None) -> None:
+def replace(path: Path, data: bytes, mode: int | None = None, group: int | None = None) -> None:
     """Replace a file's content; after a power cut the disk has either the new or the old file.
 
     Args:
         path: of the file.
         data: its new content.
         mode: its permissions, regardless of the umask; None: the umask applies.
+        group: its group; None: as the system chooses it.
 
     Raises:
         OSError: the file cannot be written; ``filename`` is set, and the old file is unchanged.
 
     """
+    with replacing(path, mode, group) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int | None = None, group: int | None = None) -> Iterator[BinaryIO]:
+    """Replace a file by what is written meanwhile, as ``replace``; an error leaves the old one."""
     partial = path.with_name(path.name + PARTIAL)
     try:
         with open(partial, "wb", opener=descriptor_of) as file:
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
         partial.replace(path)

@@ -591,10 +591,11 @@ class DataSource(_Part):
     name: str
     sha256: str = Field(description="Of its bytes")
     dvc: str | None = Field(None, description="Hash that DVC tracks it or its folder by")
+    query: str | None = Field(None, description="Of the database that it is from")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), dvc=None)
+        return _without(serialize(self), dvc=None, query=None)
 
 
 class DataUsed(_Part):

@@ -17,7 +17,7 @@ from models.messages import Samples
 from models.times import iso_time
 from trainer.config import Config
 from trainer.datasets import FALSE, Label
-from trainer.datasets.csv_files import read_labels
+from trainer.datasets.labels import read_labels
 from trainer.prepare import without
 
 

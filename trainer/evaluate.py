@@ -29,8 +29,10 @@ from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
 from trainer.config import LABELS_SUFFIX, EvaluateTable
 from trainer.datasets import FALSE, Label, Recording
-from trainer.datasets.csv_files import LAYOUT as LAYOUT
-from trainer.datasets.csv_files import Ranged, labels_path, read_labels, read_recording
+from trainer.datasets.labels import read_labels
+from trainer.datasets.raw import Ranged
+from trainer.datasets.recordings import LAYOUT as LAYOUT
+from trainer.datasets.recordings import labels_path, read_recording
 from trainer.detector import score_tail
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import Grid, Parts, align, parts_of

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +27,8 @@ from trainer.code_version import code_version
 from trainer.config import ChannelTable, Config, ConfigFile
 from trainer.cuts import Cuts, cut
 from trainer.datasets import Recording
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.database import read_query
+from trainer.datasets.recordings import read_recording
 from trainer.evaluate import Labelled
 from trainer.forecast import bundle as forecasting
 from trainer.steps import Step
@@ -81,8 +82,8 @@ def prepare_data(file: ConfigFile, say: Say) -> Prepared:
 
     """
     config = file.config
-    paths = file.recordings(config.data.files, "data.files")
-    recordings = [_read(path, config, say) for path in paths]
+    read = sources(file, say)
+    recordings = [source.recording for source in read]
     grid = seal.grid(config)
     samples, counters = prepare.align(recordings, grid)
     for cause, rows in sorted(counters.items()):
@@ -106,7 +107,6 @@ def prepare_data(file: ConfigFile, say: Say) -> Prepared:
     _check_leakage(config, parts, recordings, labelled)
     hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
     say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
-    read = list(zip(paths, recordings, strict=True))
     return Prepared(
         recordings,
         parts,
@@ -156,7 +156,7 @@ def _lives(file: ConfigFile, say: Say) -> dict[Path, Recording]:
 
 def _used(
     file: ConfigFile,
-    read: Sequence[tuple[Path, Recording]],
+    read: Sequence[Source],
     parts: prepare.Parts,
     cuts: Cuts | None,
     labelled: Mapping[Path, Labelled],
@@ -164,7 +164,7 @@ def _used(
 ) -> DataUsed:
     """Return the lineage of the data."""
     names = [column.name for column in file.config.data.columns]
-    values = lineage.values_of([recording for _, recording in read], names)
+    values = lineage.values_of([source.recording for source in read], names)
     found = lineage.parts_of_split(
         values,
         parts._asdict(),
@@ -179,11 +179,15 @@ def _used(
         found["evaluate"] = lineage.part_of_each(tested.values(), names, labels)
     if cuts is not None:
         found["labels"] = lineage.part_of_labels(cuts.labels)
-    sources = [
-        DataSource(name=recording.name, sha256=recording.sha256, dvc=dvc.tracked_by(path))
-        for path, recording in [*read, *tested.items(), *failed.items()]
-    ]
-    return lineage.used(values.channels(), found, sources)
+    others = [Source(one, path) for path, one in [*tested.items(), *failed.items()]]
+    every = [_source(source) for source in [*read, *others]]
+    return lineage.used(values.channels(), found, every)
+
+
+def _source(source: Source) -> DataSource:
+    tracked = None if source.path is None else dvc.tracked_by(source.path)
+    recording = source.recording
+    return DataSource(name=recording.name, sha256=recording.sha256, dvc=tracked, query=source.query)
 
 
 def _without_labelled(samples: Samples, file: ConfigFile, say: Say) -> tuple[Samples, Cuts | None]:
@@ -223,15 +227,45 @@ def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
             yield f"{table.name}: {', '.join(shares)}"
 
 
+class Source(NamedTuple):
+    """A recording, and where it is from."""
+
+    recording: Recording
+    path: Path | None = None  # None: a database
+    query: str | None = None
+
+
+def sources(file: ConfigFile, say: Say) -> list[Source]:
+    """Read all recordings of normal operation: files, then queries.
+
+    Raises:
+        ConfigError: a pattern matches no file, or a query's settings are wrong.
+        DataError: a recording cannot be used.
+
+    """
+    data = file.config.data
+    paths = file.recordings(data.files, "data.files")
+    read = [Source(_read(path, file.config, say), path) for path in paths]
+    for query in data.queries:
+        say(f"asking the database of {query.name}")
+        found = read_query(file.path.parent, query, data.sought, data.columns, data.layout)
+        read.append(Source(_told(found, say), query=query.query))
+    return read
+
+
 def _read(path: Path, config: Config, say: Say) -> Recording:
     data = config.data
     say(f"reading {path.name}")
-    recording = read_recording(path, data.sought, data.columns, data.layout)
+    return _told(read_recording(path, data.sought, data.columns, data.layout), say)
+
+
+def _told(recording: Recording, say: Say) -> Recording:
+    """Say what was read, and what was not used."""
     count = len(recording.readings.times)
     outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
     causes = sorted(recording.rejected.items())
     unused = "".join(f", {number} {cause.replace('_', ' ')}" for cause, number in causes)
-    say(f"{path.name}: {count} rows{outside}{unused}")
+    say(f"{recording.name}: {count} rows{outside}{unused}")
     return recording
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agent.config.location import control_socket
 from agent.control.client import ANSWER_S_MAX, Blocked, NoAgent, NoAnswer, NotAllowed, ask
-from agent.control.protocol import Refused
+from agent.control.protocol import Person, Refused
 
 _START: Final = "Nothing has changed. Start the agent: sudo systemctl start fieldwatch-agent"
 _STATE_S_MAX: Final = 2.0  # a list does not wait longer for an agent that is busy
@@ -23,8 +23,11 @@ def ask_running(
     command: str,
     arguments: Mapping[str, Any] | None = None,
     seconds_max: float = ANSWER_S_MAX,
+    person: Person | None = None,
 ) -> dict[str, Any]:
     """Send a command to the agent of this configuration; return the result.
+
+    ``person``: for whom the web page asks.
 
     Raises:
         ConfigError: the configuration does not say where the agent listens.
@@ -38,7 +41,7 @@ def ask_running(
     if path is None:
         raise NoAgent(f'{config_file}: control.socket is "off", so its agent takes no commands')
     try:
-        return ask(path, command, arguments, seconds_max)
+        return ask(path, command, arguments, seconds_max, person)
     except Blocked:  # an agent may run, so to start it is no advice
         raise
     except NoAgent as error:

@@ -20,6 +20,7 @@ from agent.config.kinds import OFF, Count, FilePath, SocketPath, TopicName
 from agent.config.layers import Layers, read
 from agent.config.location import STORE_DIRECTORY, socket_beside
 from agent.config.onsite import OnSiteTable
+from agent.config.page import PageTable
 from agent.config.streams import (
     ALARM_KINDS,
     AlarmKind,
@@ -229,6 +230,14 @@ class ControlTable(Table):
         description="Group whose members may take alarms out of service, and put them back; so may"
         " root and the agent's user",
     )
+    page_user: str = Field(
+        "fieldwatch-page",
+        min_length=1,
+        max_length=32,
+        pattern=GROUP,
+        description="User of the web page; this user alone may send commands for the people who log"
+        " in there",
+    )
 
 
 class LogTable(Table):
@@ -376,6 +385,7 @@ class AgentConfig(Table):
     shift: ShiftTable = Field(ShiftTable(), description="When the shifts begin")
     on_site: OnSiteTable = Field(OnSiteTable(), description="What tells people on site")
     control: ControlTable = Field(ControlTable(), description="Commands to the running agent")
+    page: PageTable = Field(PageTable(), description="The local web page")
     log: LogTable = Field(LogTable(), description="What the agent logs")
     keys: KeysTable = Field(KeysTable(), description="Whose signatures are trusted")
     bundles: BundlesTable = Field(BundlesTable(), description="Which bundles are trusted")

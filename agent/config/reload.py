@@ -45,6 +45,7 @@ RELOADED: Final = (
     ("control", "operators"),
     ("on_site",),
     ("control", "maintainers"),
+    ("page",),  # the agent does not use it; the page reads it when it starts
 )
 
 KeyPath = tuple[str, ...]

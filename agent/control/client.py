@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agent.control.protocol import Refused, parse_answer, request_line
+from agent.control.protocol import Person, Refused, parse_answer, request_line
 from models.errors import FieldwatchError
 
 ANSWER_S_MAX: Final = 60.0  # a reload's check may take half of this time
@@ -43,8 +43,11 @@ def ask(
     command: str,
     arguments: Mapping[str, Any] | None = None,
     seconds_max: float = ANSWER_S_MAX,
+    person: Person | None = None,
 ) -> dict[str, Any]:
     """Send a command to the agent that listens at ``path``; return the result.
+
+    ``person``: for whom the web page asks; the agent refuses this to any other user.
 
     Raises:
         NoAgent: no agent listens there.
@@ -57,7 +60,8 @@ def ask(
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         _connect(connection, path)
         try:
-            answer = _exchange(connection, request_line(command, arguments or {}), seconds_max)
+            request = request_line(command, arguments or {}, person)
+            answer = _exchange(connection, request, seconds_max)
         except TimeoutError as error:
             raise NoAnswer(
                 f"the agent at {path} has not answered within {seconds_max:.0f} s; whether"

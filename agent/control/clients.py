@@ -26,6 +26,7 @@ from agent.control.inbox import Answer, Asker, Command
 from agent.control.protocol import (
     REQUEST_BYTES_MAX,
     Code,
+    Person,
     Refused,
     done_line,
     parse_request,
@@ -58,10 +59,13 @@ class _Client:
 
 
 class Clients:
-    """Serves the clients that connect to ``listener``, from ``start`` to ``stop``."""
+    """Serves the clients that connect to ``listener``, from ``start`` to ``stop``.
 
-    def __init__(self, listener: socket.socket, put: Put) -> None:
-        self._listener, self._put = listener, put
+    ``page_user`` is the user of the web page: it alone may ask for the people who log in there.
+    """
+
+    def __init__(self, listener: socket.socket, put: Put, page_user: str) -> None:
+        self._listener, self._put, self._page_user = listener, put, page_user
         self._stopping = False
         self._selector = selectors.DefaultSelector()
         self._wakes = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -175,13 +179,24 @@ class Clients:
 
     def _take(self, client: _Client, line: bytes) -> None:
         try:
-            request = parse_request(line)
+            command, arguments, person = parse_request(line)
+            asker = client.asker if person is None else self._behalf(client.asker, person)
         except Refused as refusal:
             self._refuse(client, refusal)
             return
         client.in_work = True
         self._selector.unregister(client.connection)
-        self._put(Command(*request, client.asker, partial(self._answered, client)))
+        self._put(Command(command, arguments, asker, partial(self._answered, client)))
+
+    def _behalf(self, asker: Asker, person: Person) -> Asker:
+        """Return the asker of a request for a person, if it comes from the web page."""
+        if asker.name != self._page_user:
+            raise Refused(
+                "not_allowed",
+                f"only {self._page_user}, the user of the web page (control.page_user), may ask for"
+                f" other people, and you are {asker.name}; nothing was done",
+            )
+        return asker._replace(person=person)
 
     def _refuse(self, client: _Client, refusal: Refused) -> None:
         self.refused[refusal.code] += 1

@@ -31,6 +31,7 @@ class Verb(NamedTuple):
     arguments: frozenset[str] = frozenset()  # the names it accepts
     changes: bool = True  # whether it changes data, so that a commit comes before the answer
     shared: bool = True  # whether one call answers all waiting askers; False if the asker matters
+    behalf: bool = False  # whether the web page may ask it for a person
     # called with the result once the change is on the disk, before the answer
     stored: Callable[[Command, Mapping[str, Any]], None] | None = None
 
@@ -115,6 +116,8 @@ class Dispatcher:
             if command.arguments.keys() - verb.arguments:
                 known = ", ".join(sorted(verb.arguments)) or "none"
                 raise Refused("arguments", f"{command.name} accepts these arguments: {known}")
+            if command.asker.person is not None and not verb.behalf:
+                raise Refused("not_allowed", f"{command.name} cannot be asked for other people")
             if verb.changes:
                 _LOG.info("%s requested by %s", command.name, command.asker)
             return verb.run(command)

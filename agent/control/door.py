@@ -25,10 +25,11 @@ class Door:
     """The socket, from ``open`` to ``close``; the loop's thread uses it.
 
     An agent whose socket cannot be created continues without commands: it still watches machines.
+    ``page_user`` is the user of the web page.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, page_user: str) -> None:
+        self._path, self._page_user = path, page_user
         self._error: str | None = None  # the reason why no client can connect
         self._listening: tuple[socket.socket, os.stat_result, Clients] | None = None
 
@@ -40,7 +41,7 @@ class Door:
             self._error = f"{self._path}: {error.strerror or error}"
             _LOG.error("cannot take commands: %s", self._error)
             return
-        clients = Clients(listener, put)
+        clients = Clients(listener, put, self._page_user)
         self._listening = listener, file, clients
         clients.start()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import Any, Final, Literal, NamedTuple
 
-from agent.control.protocol import Code, Refused
+from agent.control.protocol import Code, Person, Refused
 
 WAITING_MAX: Final = 20
 COMMANDS_PER_S_MAX: Final = 20.0  # long-term rate; up to ``WAITING_MAX`` at once
@@ -23,8 +23,11 @@ class Asker(NamedTuple):
     name: str  # of the user at the other end of the socket
     uid: int | None = None
     groups: frozenset[str] = frozenset()  # groups of the user
+    person: Person | None = None  # for whom the web page asks; what the user may does not matter
 
     def __str__(self) -> str:
+        if self.person is not None:
+            return f"{self.person.name} (page)"
         return f"{self.name} ({self.way})"
 
 

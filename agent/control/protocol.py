@@ -1,18 +1,21 @@
 """The protocol of the control socket: a request is one line of JSON, and its answer is another.
 
 A request is ``{"v": 1, "command": "flush", "arguments": {}}``; ``v`` and ``arguments`` may be
-absent. An answer is ``{"v": 1, "ok": true, "result": {}}``. If ``ok`` is false, it has
-``{"code": "busy", "message": "..."}`` as ``error`` instead of a result. The codes are those of
-``EXIT_CODES``.
+absent. The web page adds ``"for": {"name": "maria", "role": "operator"}``: the person who has
+logged in there, and for whom it asks.
+
+An answer is ``{"v": 1, "ok": true, "result": {}}``. If ``ok`` is false, it has ``{"code": "busy",
+"message": "..."}`` as ``error`` instead of a result. The codes are those of ``EXIT_CODES``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeGuard, get_args
 
 from models.errors import BundleError, ConfigError, FieldwatchError, StoreError
+from models.names import NAME
 
 VERSION: Final = 1
 REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its line end
@@ -61,16 +64,39 @@ class Refused(FieldwatchError):
         self.exit_code = EXIT_CODES[code]
 
 
+Role = Literal["reader", "operator", "maintainer"]  # each may do what those before it may
+ROLES: Final[tuple[Role, ...]] = get_args(Role)
+_TAKEN: Final = "agent"  # in the logbook it is the agent itself
+
+
+class Person(NamedTuple):
+    """A person who is logged in at the web page."""
+
+    name: str
+    role: Role
+
+    def may(self, role: Role) -> bool:
+        """Whether the person may do what this role may."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+def is_person_name(name: str) -> bool:
+    """Whether a person may have this name: it goes into the logbook, the log and messages."""
+    return NAME.fullmatch(name) is not None and name.lower() != _TAKEN
+
+
 class Request(NamedTuple):
     """The request of a client."""
 
     command: str
     arguments: Mapping[str, Any]
+    person: Person | None = None  # for whom the web page asks
 
 
-def request_line(command: str, arguments: Mapping[str, Any]) -> bytes:
+def request_line(command: str, arguments: Mapping[str, Any], person: Person | None = None) -> bytes:
     """Return the line of a request, with its line end."""
-    return _line({"v": VERSION, "command": command, "arguments": arguments})
+    behalf = {} if person is None else {"for": person._asdict()}
+    return _line({"v": VERSION, "command": command, "arguments": arguments} | behalf)
 
 
 def parse_request(line: bytes) -> Request:
@@ -100,13 +126,29 @@ def parse_request(line: bytes) -> Request:
     if version != VERSION:
         raise Refused("version", f"v must be {VERSION}: this agent speaks no other version")
     command, arguments = document.pop("command", None), document.pop("arguments", {})
+    person = _person(document.pop("for")) if "for" in document else None
     if not isinstance(command, str):
         raise Refused("malformed", "command must be a text")
     if not isinstance(arguments, dict):
         raise Refused("malformed", "arguments must be an object")
     if document:
-        raise Refused("malformed", "allowed keys are v, command and arguments")
-    return Request(command, arguments)
+        raise Refused("malformed", "allowed keys are v, command, arguments and for")
+    return Request(command, arguments, person)
+
+
+def _person(given: object) -> Person:
+    match given:
+        case {"name": str(name), "role": str(role), **others} if not others:
+            if is_person_name(name) and _is_role(role):
+                return Person(name, role)
+    raise Refused(
+        "malformed",
+        f"for must be an object with the name of a person and a role, one of {', '.join(ROLES)}",
+    )
+
+
+def _is_role(text: str) -> TypeGuard[Role]:
+    return text in ROLES
 
 
 def done_line(result: Mapping[str, Any]) -> bytes:

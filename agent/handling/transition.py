@@ -31,7 +31,7 @@ What = Literal[
 ]
 Label = Literal["confirmed", "false", "nothing-found", "maintenance"]  # the finding of a person
 LABELS: Final[tuple[Label, ...]] = get_args(Label)
-Door = Literal["agent", "terminal", "ops"]  # where the change came from
+Door = Literal["agent", "terminal", "ops", "page"]  # where the change came from
 REASON_CHARS_MAX: Final = 500  # of a reason or a note
 NOTHING_FOUND: Final[Label] = "nothing-found"
 AGENT: Final = "agent"  # who made it, if no person did

@@ -31,6 +31,8 @@ FILTERS: Final[Mapping[str, Sequence[Section]]] = {
 SHELVE_HOURS: Final = (1, 4, 8, 24)
 _AROUND_S: Final = (120.0, 3600.0)  # least and most time that the chart shows before the onset
 _TEXT_CHARS_MAX: Final = 2000
+_PUT_ASIDE: Final = ("shelved", "out_of_service")
+_ROWS_SEARCHED: Final = 100  # of a point's logbook, the newest
 
 Alarm = Mapping[str, Any]
 
@@ -43,8 +45,21 @@ class Choice(NamedTuple):
 
 
 def read_list(reader: Reader) -> Sequence[Alarm]:
-    """Read the newest alarms in order of urgency."""
-    return listed.alarms(reader, SHOWN_MAX, open_only=False)
+    """Read the newest alarms in order of urgency.
+
+    One that somebody has put aside has ``put_aside``, the row of the logbook, also after its
+    return: who did it, and why.
+    """
+    found = listed.alarms(reader, SHOWN_MAX, open_only=False)
+    return [one | {"put_aside": _put_aside(reader, one)} for one in found]
+
+
+def _put_aside(reader: Reader, alarm: Alarm) -> Mapping[str, Any] | None:
+    handling = alarm["handling"]
+    if handling is None or not (handling["shelvings"] or handling["state"] == "OOSRV"):
+        return None
+    rows = reader.logbook(alarm["stream"], handling["point"], _ROWS_SEARCHED)
+    return next((row for row in reversed(rows) if row["what"] in _PUT_ASIDE), None)
 
 
 def sections(alarms: Sequence[Alarm], which: str, words: Words) -> Iterator[dict[str, Any]]:
@@ -78,6 +93,7 @@ def row(alarm: Alarm, words: Words) -> dict[str, Any]:
         "age": moments.age(alarm["onset"]),
         "state": state(alarm, words),
         "shelved": shelving(handling, moments),
+        "put_aside": (one := alarm.get("put_aside")) and _log_line(one, words),
         "to_do": None if alarm["closed"] else printable(to_do(alarm, words.told), _TEXT_CHARS_MAX),
     }
 
@@ -156,7 +172,11 @@ def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
 def _logbook(alarm: Alarm, words: Words) -> Iterator[str]:
     """Yield the rows of the logbook, the newest first."""
     for one in reversed(alarm["logbook"]):
-        yield printable(row_text(one, words.moments), _TEXT_CHARS_MAX)
+        yield _log_line(one, words)
+
+
+def _log_line(row: Mapping[str, Any], words: Words) -> str:
+    return printable(row_text(row, words.moments), _TEXT_CHARS_MAX)
 
 
 def _channels(alarm: Alarm, words: Words) -> Iterator[dict[str, str]]:

@@ -9,8 +9,8 @@ import pytest
 from agent.alarms.handled import Handled
 from agent.alarms.points import Points
 from agent.control.inbox import Asker, Command
-from agent.control.protocol import Refused
-from agent.operating import GROUP, VERBS, Labelling, Operating, Roles
+from agent.control.protocol import Person, Refused, Role
+from agent.operating import GROUP, VERBS, Labelling, Operating, Roles, role_for
 
 ALARM = {
     "stream": "pump",
@@ -53,6 +53,52 @@ def test_operators_handle_alarms_and_maintainers_take_them_out_of_service() -> N
         asked("alarm.out-of-service", {"operators"}, reason="motor")
     with pytest.raises(Refused, match="not in the group operators, which may handle alarms"):
         asked("alarm.acknowledge", {"maintainers"})
+
+
+def asked_by(role: Role, verb: str, **more: Any) -> dict[str, Any]:
+    page = Asker("socket", "fieldwatch-page", SOMEBODY, frozenset(), Person("maria", role))
+    verbs = operating().verbs()
+    answer = verbs[verb].run(Command(verb, NAMED | more, page, lambda _: None))
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_a_user_of_the_page_may_what_the_role_may_and_is_named() -> None:
+    made = asked_by("operator", "alarm.acknowledge")
+    assert (made["after"], made["by"], made["door"]) == ("ACKED", "maria", "page")
+    made = asked_by("maintainer", "alarm.out-of-service", reason="motor")
+    assert (made["after"], made["by"], made["door"]) == ("OOSRV", "maria", "page")
+    assert asked_by("maintainer", "alarm.acknowledge")["after"] == "ACKED"
+
+
+@pytest.mark.parametrize(
+    ("role", "verb"),
+    [
+        *(("reader", verb) for verb in [*VERBS, GROUP]),
+        ("operator", "alarm.out-of-service"),
+        ("operator", "alarm.in-service"),
+    ],
+)
+def test_a_user_of_the_page_may_not_more(role: Role, verb: str) -> None:
+    with pytest.raises(Refused, match=f"maria has the role {role}; it takes the role") as refused:
+        asked_by(role, verb, reason="motor")
+    assert refused.value.code == "not_allowed"
+
+
+def test_the_page_asks_for_a_person_even_if_its_own_user_may_all() -> None:
+    root = Asker("socket", "root", 0, frozenset({"operators"}), Person("maria", "reader"))
+    verb = operating().verbs()["alarm.acknowledge"]
+    with pytest.raises(Refused, match="maria has the role reader"):
+        verb.run(Command("alarm.acknowledge", NAMED, root, lambda _: None))
+
+
+def test_the_role_that_a_command_takes_is_known_in_advance() -> None:
+    roles = {verb: role_for(verb) for verb in [*VERBS, GROUP]}
+    assert {verb for verb, role in roles.items() if role == "maintainer"} == {
+        "alarm.out-of-service",
+        "alarm.in-service",
+    }
+    assert set(roles.values()) == {"operator", "maintainer"}
 
 
 def test_a_label_needs_a_stream_that_there_is() -> None:

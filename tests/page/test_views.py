@@ -67,6 +67,19 @@ def test_a_stream_has_the_state_of_its_most_urgent_alarm(kept: Kept) -> None:
         }
 
 
+def test_an_alarm_that_returns_shows_who_had_shelved_it_and_why(kept: Kept) -> None:
+    one = alarm(1, severity="high")
+    kept.take(one)
+    kept.ask("shelved", one, why="a part is ordered", seconds=3600.0, until_clear=True)
+    kept.ask("unshelved", one)
+    with reader_of(kept) as reader:
+        (found,) = alarms.read_list(reader)
+    told = alarms.row(found, ENGLISH_WORDS)
+    assert told["state"] == "unacknowledged"
+    assert "shelved by maria" in told["put_aside"]
+    assert "a part is ordered" in told["put_aside"]
+
+
 def test_an_alarm_that_is_over_does_not_look_active(kept: Kept) -> None:
     kept.take(alarm(1, severity="high"), alarm(1, state="closed", severity="high"))
     with reader_of(kept) as reader:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import pwd
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 
 from agent.control.client import ask
-from agent.control.protocol import Refused
+from agent.control.protocol import Person, Refused
 from agent.inputs.plant import CHANNELS, Pump
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
@@ -426,6 +427,39 @@ def _handled_as_other(socket: Path) -> int:
     except FieldwatchError as error:
         return error.exit_code
     return 0
+
+
+def test_a_person_at_the_page_is_named_in_the_logbook_and_may_what_the_role_may(
+    tmp_path: Path, line: Line, start_agent: StartAgent
+) -> None:
+    page_user = f'[control]\npage_user = "{pwd.getpwuid(os.getuid()).pw_name}"\n'
+    gateway = Gateway(tmp_path, line, start_agent, more=page_user)
+    gateway.raise_one()
+    named = {"stream": NAME, "number": 1, "revision": 1}
+    maria, jo = Person("maria", "operator"), Person("jo", "maintainer")
+    ask(gateway.socket, "alarm.acknowledge", named, person=maria)
+    assert [(row["by"], row["door"]) for row in gateway.logbook()[1:]] == [("maria", "page")]
+    service = named | {"revision": 2, "reason": "motor is being changed"}
+    for person in (maria, Person("tom", "reader")):
+        with pytest.raises(Refused, match="it takes the role maintainer") as refused:
+            ask(gateway.socket, "alarm.out-of-service", service, person=person)
+        assert refused.value.code == "not_allowed"
+    ask(gateway.socket, "alarm.out-of-service", service, person=jo)
+    assert gateway.logbook()[-1]["by"] == "jo"
+    for command in ("reload", "flush", "state"):  # which the page may ask for itself only
+        with pytest.raises(Refused, match="cannot be asked for other people"):
+            ask(gateway.socket, command, person=jo)
+    assert ask(gateway.socket, "state")["control"]["refused"] == {"not_allowed": 5}
+    assert "alarm.acknowledge requested by maria (page)" in gateway.agent.log()
+
+
+def test_only_the_user_of_the_page_may_ask_for_others(gateway: Gateway) -> None:
+    named = {"stream": NAME, "number": 1, "revision": 1}
+    with pytest.raises(Refused, match="only fieldwatch-page, the user of the web page") as refused:
+        ask(gateway.socket, "alarm.acknowledge", named, person=Person("maria", "operator"))
+    assert refused.value.exit_code == 77
+    assert gateway.states() == ["UNACK"]
+    assert ask(gateway.socket, "state")["control"]["refused"] == {"not_allowed": 1}
 
 
 def test_without_an_agent_nothing_changes_and_the_command_says_what_starts_it(

@@ -17,7 +17,8 @@ from trainer import config, prepare, seal, train
 from trainer.config import ConfigFile
 from trainer.cuts import cut
 from trainer.datasets import Label, Recording
-from trainer.datasets.csv_files import read_labels, read_recording
+from trainer.datasets.labels import read_labels
+from trainer.datasets.recordings import read_recording
 from trainer.evaluate import match
 from trainer.prepare import align, parts_of
 

@@ -6,20 +6,23 @@ import hashlib
 import json
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from models.columns import Sought
 from models.errors import DataError
 from models.manifest import TRAINING
 from models.messages import Float32, Float64, Readings, Samples
 from tests.trainer.conftest import Trained
 from trainer import dvc, lineage
 from trainer.code_version import ROOT, code_version
-from trainer.config import Config
+from trainer.config import ColumnTable, Config
 from trainer.datasets import Label, Recording
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 from trainer.prepare import parts_of
 
 NAMES = ("a", "b")
@@ -65,6 +68,27 @@ def test_rows_and_columns_of_the_long_form_have_the_same_digest() -> None:
         lineage.values_of(long, NAMES[::-1]).part()
         == lineage.values_of([recording(TIMES, known)], NAMES).part()
     )
+
+
+def test_csv_and_parquet_of_the_same_values_have_the_same_digest(tmp_path: Path) -> None:
+    times, known = TIMES + 0.123456, np.round(values(), 5)
+    rows = [
+        f"{datetime.fromtimestamp(time, UTC).isoformat()},{one},{'' if np.isnan(other) else other}"
+        for time, (one, other) in zip(times, known.tolist(), strict=True)
+    ]
+    (tmp_path / "x.csv").write_text("\n".join(["time,a,b", *rows]) + "\n")
+    ns = np.rint(times * 1e6).astype("datetime64[us]").astype("datetime64[ns]")
+    columns = {"b": known[:, 1].astype(np.float64), "time": ns, "a": known[:, 0]}
+    frame = pl.DataFrame(columns).with_columns(pl.col("time").dt.replace_time_zone("UTC"))
+    frame.write_parquet(tmp_path / "x.parquet")
+    sought = Sought(("time",), [("a",), ("b",)])
+    read = [
+        read_recording(tmp_path / name, sought, [ColumnTable(name=each) for each in NAMES])
+        for name in ("x.csv", "x.parquet")
+    ]
+    found = [lineage.values_of([one], NAMES).part() for one in read]
+    assert found[0].rows == 500
+    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("changed", ["a value", "a time", "a value less"])

@@ -2,6 +2,7 @@
 "use strict";
 const style = getComputedStyle(document.documentElement);
 const color = (name) => style.getPropertyValue(name).trim();
+const HEIGHT = 180, PRINTED = { width: 320, height: 110 }; // of a plot, in pixels
 const ZOOM = 2, POINTS_MIN = 100, SERIES = ["#1f6fb2", "#b5651d", "#5b8a3c", "#7d4fa0"];
 
 async function load(url) {
@@ -69,7 +70,7 @@ class Charts {
       button.addEventListener("click", () => this.move(...step));
     }
     this.told = this.box.appendChild(element("p", "", { role: "status" }));
-    this.area = this.box.appendChild(element("div"));
+    this.area = this.box.appendChild(element("div", undefined, { class: "plots" }));
     this.table = this.box.appendChild(element("details"));
     this.table.appendChild(element("summary", this.words.table));
     this.table.addEventListener("toggle", () => this.fillTable());
@@ -78,6 +79,8 @@ class Charts {
     this.from = Number(box.dataset.from) || now - Number(box.dataset.span);
     this.asked = 0;
     addEventListener("resize", () => this.resize());
+    addEventListener("beforeprint", () => this.resize(PRINTED.width, PRINTED.height));
+    addEventListener("afterprint", () => this.resize());
   }
 
   move(begin, end) {
@@ -148,7 +151,7 @@ class Charts {
     const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
     box.appendChild(element("h3", title));
     const options = {
-      width: this.box.clientWidth, height: 180, axes: axes(this.words), bands,
+      width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands,
       scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
@@ -181,8 +184,8 @@ class Charts {
     });
   }
 
-  resize() {
-    for (const plot of this.plots) plot.setSize({ width: this.box.clientWidth, height: 180 });
+  resize(width = this.box.clientWidth, height = HEIGHT) {
+    for (const plot of this.plots) plot.setSize({ width, height });
   }
 
   fillTable() {

@@ -32,7 +32,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
         "state": Verb(lambda _: {"running": True}, changes=False),
         "flush": Verb(busy, changes=False),
     }
-    door = Door(tmp_path / "data" / "control.sock")
+    door = Door(tmp_path / "data" / "control.sock", "fieldwatch-page")
     control = Control(Inbox(), door, verbs, wakes.set)
     control.open()
     loop = threading.Thread(target=obey, args=[control, wakes, ended])

@@ -20,21 +20,22 @@ from agent.control import client, clients
 from agent.control.clients import CLIENTS_MAX
 from agent.control.door import MODE, PATH_BYTES_MAX, Door
 from agent.control.inbox import WAITING_MAX, Command, Inbox
-from agent.control.protocol import REQUEST_BYTES_MAX, Refused, request_line
+from agent.control.protocol import REQUEST_BYTES_MAX, Person, Refused, request_line
 from models.validation import ValidationError
 from tests.conftest import WAIT_S_MAX, wait_until
 
+NOBODY = "fieldwatch-page"  # no test runs as the user of the web page, unless it says so
 MANY = 2**22  # bytes: more than the kernel keeps of an answer that nobody reads
 
 
 class Rig:
     """A door, and the inbox behind it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, page_user: str = NOBODY) -> None:
         self.path = path
         self.inbox = Inbox()
         self.arrived = 0
-        self.door = Door(path)
+        self.door = Door(path, page_user)
         self.door.open(self._put)
         self._connections: list[socket.socket] = []
 
@@ -105,7 +106,66 @@ def works(rig: Rig) -> bool:
     return line(other) == {"v": 1, "ok": True, "result": {}}
 
 
+def for_maria(role: str = "operator", **more: Any) -> bytes:
+    person = {"name": "maria", "role": role} | more
+    return json.dumps({"command": "alarm.note", "for": person}).encode() + b"\n"
+
+
 # ---- as it should be
+
+
+def test_the_users_of_the_page_are_named_by_the_user_of_the_page(path: Path) -> None:
+    page = Rig(path, pwd.getpwuid(os.getuid()).pw_name)
+    connection = page.connect()
+    connection.sendall(for_maria() + b'{"command": "state"}\n')
+    (command,) = page.commands(1)
+    assert command.asker.person == Person("maria", "operator")
+    assert str(command.asker) == "maria (page)"
+    command.answer({})
+    assert line(connection)["ok"]
+    (own,) = page.commands(1)  # what the page asks for itself
+    assert own.asker.person is None
+    own.answer({})
+    page.close()
+
+
+def test_nobody_else_may_name_another_and_it_is_counted(rig: Rig) -> None:
+    connection = rig.connect()
+    connection.sendall(for_maria())
+    error = line(connection)["error"]
+    assert error["code"] == "not_allowed"
+    assert "only fieldwatch-page, the user of the web page (control.page_user)" in error["message"]
+    assert rig.door.refused() == {"not_allowed": 1}
+    assert works(rig)
+    assert rig.arrived == 1  # what was refused never came to the loop
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        for_maria("root"),
+        for_maria(name="agent"),
+        for_maria(name="Agent"),
+        for_maria(name=""),
+        for_maria(name="maria\n"),
+        for_maria(name="../maria"),
+        for_maria(name="m" * 65),
+        for_maria(name=7),
+        for_maria(role=["operator"]),
+        for_maria(more=1),
+        b'{"command": "alarm.note", "for": null}\n',
+        b'{"command": "alarm.note", "for": "maria"}\n',
+        b'{"command": "alarm.note", "for": {"name": "maria"}}\n',
+        b'{"command": "alarm.note", "for": []}\n',
+    ],
+)
+def test_a_person_with_a_hostile_name_or_role_is_refused(path: Path, given: bytes) -> None:
+    page = Rig(path, pwd.getpwuid(os.getuid()).pw_name)
+    connection = page.connect()
+    connection.sendall(given)
+    assert line(connection)["error"]["code"] == "malformed"
+    assert page.arrived == 0
+    page.close()
 
 
 def test_a_command_has_a_name_arguments_who_asks_and_an_answer(rig: Rig) -> None:
@@ -326,7 +386,7 @@ def test_a_flood_is_answered_and_counted(rig: Rig) -> None:
 
 
 def test_counts_are_told_before_it_opens(path: Path) -> None:
-    door = Door(path)
+    door = Door(path, NOBODY)
     before = door.document()["clients_dropped"]
     door.open(lambda _command: None)
     try:
