@@ -129,7 +129,7 @@ soak: $(VENV)/dev.stamp parts
 
 # asks each time, which takes no time: a program that was there may be gone
 parts:
-	@scripts/get-parts mosquitto faketime systemd-analyze:systemd chromium
+	@scripts/get-parts mosquitto faketime systemd-analyze:systemd chromium initdb:postgresql
 
 clean:
 	rm -rf $(VENV) $(TFLITE) .parts build dist *.egg-info

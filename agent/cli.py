@@ -492,6 +492,35 @@ def history(
 
 @commands.command()
 @config_option
+@click.option("--stream", required=True, help="The stream's name.")
+@click.option(
+    "--from",
+    "from_text",
+    metavar="TIME",
+    help="Begin, such as 2026-11-29T08:00:00Z or -3h.  [default: the oldest sample]",
+)
+@click.option("--to", "to_text", metavar="TIME", help="End, in the same form.  [default: now]")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export(
+    config_file: Path, stream: str, from_text: str | None, to_text: str | None, file: Path
+) -> int:
+    """Write a stream's stored samples to FILE (CSV, or .csv.gz), for fieldwatch-trainer.
+
+    A value that was not measured is an empty cell; its quality says how the gateway filled it. The
+    agent need not run, and may run. FILE is replaced when it is complete.
+    """
+    from agent.commands import export as exports
+
+    try:
+        made = exports.export(config_file, stream, from_text, to_text, file)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from, --to") from error
+    say(made.told())
+    return 0
+
+
+@commands.command()
+@config_option
 @click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
 @json_option
 def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
