@@ -248,7 +248,8 @@ class Foretold {
   draw() {
     for (const plot of this.plots) plot.destroy();
     this.area.replaceChildren();
-    this.plots = this.data.channels.map((channel, at) => this.plot(channel, at));
+    const wanted = this.box.dataset.channels?.split(",");
+    this.plots = this.data.channels.map((channel, at) => !wanted || wanted.includes(channel.name) ? this.plot(channel, at) : null).filter(Boolean);
     this.explain();
   }
 
@@ -390,10 +391,11 @@ class WhatIf {
 }
 
 async function forecastOf(box) {
-  const foretold = new Foretold(box), whatIf = new WhatIf(document.getElementById("what-if"), foretold);
-  try { whatIf.offer(await foretold.show()); }
+  const foretold = new Foretold(box), form = document.getElementById("what-if");
+  const whatIf = form && new WhatIf(form, foretold);
+  try { const data = await foretold.show(); whatIf?.offer(data); }
   catch (error) { foretold.told.textContent = error.message; }
-  foretold.compare(document.getElementById("rivals"));
+  if (form) foretold.compare(document.getElementById("rivals"));
 }
 
 for (const box of document.querySelectorAll(".chart")) {
