@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import socket
+import os
+import pwd
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,10 +16,12 @@ from agent.control.client import ask
 from agent.handling.states import UNACKNOWLEDGED
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
-from tests.conftest import ROOT, WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.conftest import ROOT, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.database import make_files
+from tests.page_rig import RealPage
 
 HOSTILE = '<b title="x">O\'Neill</b> & {{ 7 * 7 }}'  # printable, as a title must be
+USER = "maria"
 VALVE = "valve"  # the stream whose alarms a test raises
 FINE, HIGH, LOW = 5.0, 12.0, -1.0  # its levels
 
@@ -36,6 +38,8 @@ host = "127.0.0.1"
 port = {port}
 [health]
 interval_s = 1
+[control]
+page_user = "{user}"
 [[streams]]
 name = "pump"
 bundle = "{bundle}"
@@ -87,15 +91,20 @@ class Gateway:
         (directory / "lines").touch()
         self.config = directory / "agent.toml"
         self.config.write_text(
-            _CONFIG.format(port=self.broker.port, bundle=ZOO_BUNDLE, hostile=json.dumps(HOSTILE))
+            _CONFIG.format(
+                port=self.broker.port,
+                user=pwd.getpwuid(os.getuid()).pw_name,
+                bundle=ZOO_BUNDLE,
+                hostile=json.dumps(HOSTILE),
+            )
         )
         self.socket = directory / "data" / "control.sock"
         self.agent = RealAgent(self.config)
         self.start_agent()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        self._page: subprocess.Popen[bytes] | None = None
-        self.start_page()
+        self.page = RealPage(self.config, 'users_file = "page-users"')
+        self.page.add(USER, "maintainer")
+        self.page.start()
+        self.url = f"http://127.0.0.1:{self.page.port}"
 
     def start_agent(self) -> None:
         self.agent.start()
@@ -106,27 +115,6 @@ class Gateway:
             return bool(ask(self.socket, "state"))
         except FieldwatchError:
             return False
-
-    def start_page(self) -> None:
-        """As systemd does it: it has the socket, so no request is lost while the page starts."""
-        command = "from pathlib import Path; from agent.page.run import run; run(Path(%r))"
-        found = self._listening.fileno()
-        shell = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{found}'
-        python = [sys.executable, "-X", "faulthandler", "-c", command % str(self.config)]
-        with (self.directory / "page.log").open("ab") as log:
-            self._page = subprocess.Popen(
-                ["bash", "-c", shell, "sh", *python],
-                pass_fds=[found],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-            )
-
-    def stop_page(self) -> None:
-        """End it; the socket stays, and who connects waits."""
-        assert self._page is not None
-        self._page.terminate()
-        assert self._page.wait(WAIT_S_MAX) in (0, -signal.SIGTERM)
 
     def set_level(self, level: float) -> None:
         """Let the valve have this level."""
@@ -162,9 +150,7 @@ class Gateway:
         return json.loads(ended.stdout)
 
     def close(self) -> None:
-        if self._page is not None and self._page.poll() is None:
-            self.stop_page()
-        self._listening.close()
+        self.page.stop()
         if self.agent.process is not None and self.agent.process.poll() is None:
             self.agent.stop()
         self.broker.kill()
@@ -177,4 +163,4 @@ def gateway_in(directory: Path) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.close()
-        print((directory / "page.log").read_text())
+        print(gateway.agent.log(), gateway.page.log())
