@@ -667,16 +667,19 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
     help="The fault to inject halfway. cooling_loss is a slow drift, so the pump runs faster.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
+@click.option("--page", is_flag=True, help="Leave agent, pump and web page running until Ctrl-C.")
 @json_option
-def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
-    """Show the agent at work on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
+def demo(seconds: int, fault: Any, seed: int, page: bool, as_json: bool) -> int:
+    """Show the agent at work on a simulated pump: serial line, scores, alarm, SQLite, MQTT, page.
 
     The demo fails if the fault raises no alarm. bearing_wear and seal_leak grow slowly, and need
     some minutes (--seconds).
     """
     from agent.demo.run import check_found, run_demo
 
-    outcome = run_demo(seconds, fault, seed, show=not as_json)
+    if page and as_json:
+        raise click.UsageError("--page and --json exclude each other")
+    outcome = run_demo(seconds, fault, seed, show=not as_json, stay=page)
     if as_json:
         say_json(outcome)
     check_found(outcome)

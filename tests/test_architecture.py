@@ -381,6 +381,7 @@ def loaded_by(statement: str) -> set[str]:
         " agent.store.writer, agent.health.prometheus, agent.commands.follow",
         "import agent.control.client",
         "import agent.users",
+        "import agent.page.run, agent.page.__main__, agent.page.commands",  # what serves the page
         "import agent.page.charts",  # its worker has all that
     ],
 )

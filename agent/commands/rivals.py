@@ -43,28 +43,28 @@ _SEASON_STEPS: Final = 100_000  # in which a season is looked for
 _FOUND_SHARE: Final = 0.5  # of the history, the oldest part, in which a season is looked for
 _LEVEL: Final = 80  # percent, of the interval whose coverage is shown
 _SPARSE: Final = 4  # times more places than steps: gaps prevail, and no season is looked for
-
 _FIRST: Final = -(2**62)  # a number before any step
 
 Name = Literal["forecast", "previous", "last", "season"]
 _Made = Mapping[Name, Mapping[int, Forecast | NoForecast]]  # by line and origin
+Why = Literal[
+    "none_kept",  # no other bundle ran, or its copy is gone
+    "refused",  # it is not trusted, or damaged: ``text``
+    "no_forecaster",
+    "other_steps",  # their length is ``step_s``
+    "other_channels",  # it needs ``channel``, which the stream does not have now
+    "no_season",  # none is configured, and none was found
+    "other_season",  # its ``season_s`` are too few or too many steps
+    "same",  # the stream has no bundle: its forecast is made from the season
+    "short_history",  # ``needed_s`` are needed, ``stored_s`` are there
+    "gaps",  # it could forecast at ``made`` of ``tried`` origins
+]
 
 
 class Absent(NamedTuple):
     """The reason why a rival is not compared; ``why`` is for programs, ``facts`` belong to it."""
 
-    why: Literal[
-        "none_kept",  # no other bundle ran, or its copy is gone
-        "refused",  # it is not trusted, or damaged: ``text``
-        "no_forecaster",
-        "other_steps",  # their length is ``step_s``
-        "other_channels",  # it needs ``channel``, which the stream does not have now
-        "no_season",  # none is configured, and none was found
-        "other_season",  # its ``season_s`` are too few or too many steps
-        "same",  # the stream has no bundle: its forecast is made from the season
-        "short_history",  # ``needed_s`` are needed, ``stored_s`` are there
-        "gaps",  # it could forecast at ``made`` of ``tried`` origins
-    ]
+    why: Why
     facts: Mapping[str, str | float]
 
     def document(self) -> dict[str, Any]:

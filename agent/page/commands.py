@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import sys
@@ -55,6 +56,11 @@ def _serve(config_file: Path) -> NoReturn:
     from agent.page.settings import Settings
 
     config = load(config_file)
+    if importlib.util.find_spec("uvicorn") is None:
+        raise ConfigError(
+            "the page needs packages that are not installed: sudo scripts/install-gateway --extras"
+            " page, or pip install 'fieldwatch[page]'"
+        )
     table = config.page
     settings = Settings(
         config_file=str(config_file.absolute()),

@@ -32,9 +32,7 @@ def in_words(document: Document, words: Words) -> dict[str, Any]:
             from_at=iso_time(document["first_s"]),
             to_at=iso_time(document["last_s"]),
         ),
-        "head": [
-            words.text(f"rivals.{name}") for name in ("channel", "by", "error", "ratio", "held")
-        ],
+        "head": [words.text(f"rivals.{name}") for name in ("by", "error", "ratio", "held")],
         "channels": list(_channels(document, words)),
         "notes": [*_notes(lines, words), words.text("rivals.best", mark=_BEST)],
     }
@@ -42,7 +40,7 @@ def in_words(document: Document, words: Words) -> dict[str, Any]:
 
 def _title(line: Document, words: Words) -> str:
     title = words.text(f"rivals.line.{line['line']}")
-    return f"{title} ({line['model']})" if line["model"] else title
+    return f"{title} ({line['model']})" if line["line"] == "previous" and line["model"] else title
 
 
 def _channels(document: Document, words: Words) -> Iterator[dict[str, Any]]:
@@ -63,9 +61,9 @@ def _figures(one: Document, least: float | None, words: Words) -> list[str]:
     """Return error, its ratio to that of the last value, and the share inside the band."""
     if one["mae"] is None:
         return [_NONE] * 3
-    error = words.told.measure(one["mae"], one["unit"])
-    best = one["mae"] == least
-    return [f"{error} {_BEST}" if best else error, *(_share(one[key], words) for key in _SHARES)]
+    error, best = (words.told.measure(value, one["unit"]) for value in (one["mae"], least))
+    mark = f" {_BEST}" * (error == best)  # as it is read
+    return [error + mark, *(_share(one[key], words) for key in _SHARES)]
 
 
 _SHARES: Final = ("to_last", "coverage_80")

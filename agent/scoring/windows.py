@@ -51,6 +51,10 @@ class _Rows(NamedTuple):
         """Return them in memory of their own."""
         return _mapped(self, np.copy)
 
+    def samples(self) -> Samples:
+        """Return them without their results."""
+        return Samples(self.times, self.values, self.quality if self.quality.any() else None)
+
     def corrected(self, by: Correction) -> _Rows:
         """Return them with times that the gateway's clock gave while it was wrong corrected."""
         return self._replace(times=np.frombuffer(by.corrected(self.times.tobytes())))
@@ -64,6 +68,13 @@ def _joined(parts: Sequence[_Rows]) -> _Rows:
     return _Rows(*map(np.concatenate, zip(*parts, strict=True)))
 
 
+def _rows(samples: Samples, expected: Float32, score: Float32) -> _Rows:
+    quality = samples.quality
+    if quality is None:
+        quality = np.full(samples.values.shape, GOOD, np.uint8)
+    return _Rows(samples.times, samples.values, expected, score, quality)
+
+
 def _empty(rows: int, channels: int) -> _Rows:
     shape = (rows, channels)
     return _Rows(
@@ -71,38 +82,40 @@ def _empty(rows: int, channels: int) -> _Rows:
         np.empty(shape, np.float32),
         np.empty(shape, np.float32),
         np.empty(rows, np.float32),
-        np.empty(shape, np.uint8),
+        np.full(shape, GOOD, np.uint8),
     )
 
 
 class _Buffer:
-    """The newest ``rows`` samples, one after the other in memory."""
+    """The newest ``rows`` samples in a circle of memory."""
 
     def __init__(self, rows: int, channels: int) -> None:
-        self._rows, self._end = rows, 0
-        self._block = _empty(rows + max(rows // 3, 1), channels)
+        self._rows, self._at, self._full = rows, 0, False
+        self._block = _empty(rows, channels)
+        self._measured = True  # whether all values are: then their quality is not written
 
-    def add(self, new: _Rows) -> None:
-        """Add samples; the oldest make room."""
-        if len(new.times) > self._rows:
-            new = new.part(-self._rows)
-        count, room = len(new.times), len(self._block.times)
-        if self._end + count > room:
-            kept = self.newest().part(max(0, min(self._end, self._rows) - (self._rows - count)))
-            self._write(0, kept)
-            self._end = len(kept.times)
-        self._write(self._end, new)
-        self._end += count
-
-    def _write(self, begin: int, rows: _Rows) -> None:
-        at, block = slice(begin, begin + len(rows.times)), self._block
-        block.times[at], block.score[at] = rows.times, rows.score
-        block.values[at], block.expected[at] = rows.values, rows.expected
-        block.quality[at] = rows.quality
+    def add(self, new: Samples, expected: Float32, score: Float32) -> None:
+        """Add samples, n ≥ 0, with what was expected, (n, C), and the scores, (n,)."""
+        if new.quality is not None:
+            self._measured = False
+        begin = max(0, len(score) - self._rows)  # more do not fit
+        while begin < len(score):
+            end = min(begin + self._rows - self._at, len(score))
+            at, own = slice(self._at, self._at + end - begin), slice(begin, end)
+            block = self._block
+            block.times[at], block.score[at] = new.times[own], score[own]
+            block.values[at], block.expected[at] = new.values[own], expected[own]
+            if not self._measured:
+                block.quality[at] = GOOD if new.quality is None else new.quality[own]
+            self._at, begin = at.stop, end
+            if self._at == self._rows:
+                self._at, self._full = 0, True
 
     def newest(self) -> _Rows:
-        """Return the samples, the oldest first; the arrays are views."""
-        return self._block.part(max(0, self._end - self._rows), self._end)
+        """Return a copy of the samples, the oldest first."""
+        if not self._full:
+            return self._block.part(0, self._at).copied()
+        return _joined([self._block.part(self._at), self._block.part(0, self._at)])
 
 
 @dataclass(slots=True)
@@ -146,6 +159,10 @@ class Windows(Part):
         self._samples, self._kept = samples, int(samples * _DELAY)
         self._buffer = _Buffer(self._kept, len(self._channels)) if samples else None
 
+    def _fill(self, rows: _Rows) -> None:
+        if self._buffer is not None:
+            self._buffer.add(rows.samples(), rows.expected, rows.score)
+
     def reconfigure(self, settings: StreamTable, summary_interval_s: float, batch: Batch) -> None:
         """Continue with another number of samples."""
         if (samples := settings.alarms.window_samples) == self._samples:
@@ -155,7 +172,7 @@ class Windows(Part):
         if self._buffer is None:
             self.close(batch)
         elif before is not None:
-            self._buffer.add(before.newest())
+            self._fill(before.newest())
 
     def opened(self, alarm: Mapping[str, Any]) -> None:
         """Note an alarm that opened; its window begins with the samples of the commit."""
@@ -167,15 +184,13 @@ class Windows(Part):
         """See samples, n ≥ 1, with what was expected, (n, C), and their scores, (n,)."""
         if self._buffer is None:
             return
-        quality = samples.quality
-        if quality is None:
-            quality = np.broadcast_to(np.uint8(GOOD), samples.values.shape)
-        new = _Rows(samples.times, samples.values, expected, score, quality)
-        for one in self._growing:
-            one.take(new)
-        if self._opened:
-            self._begin(_joined([self._buffer.newest(), new]))
-        self._buffer.add(new)
+        if self._growing or self._opened:
+            new = _rows(samples, expected, score)
+            for one in self._growing:
+                one.take(new)
+            if self._opened:
+                self._begin(_joined([self._buffer.newest(), new]))
+        self._buffer.add(samples, expected, score)
 
     def _begin(self, known: _Rows) -> None:
         """Begin the windows of the alarms that opened, from the samples that are known."""
@@ -236,8 +251,8 @@ class Windows(Part):
         if self._buffer is None:
             return
         known = self._buffer.newest().corrected(by)
-        self._buffer = _Buffer(self._kept, len(self._channels))
-        self._buffer.add(known)
+        self._resize(self._samples)
+        self._fill(known)
         for one in self._growing:
             one.rows = [each.corrected(by) for each in one.rows]
 
@@ -264,7 +279,7 @@ class Windows(Part):
         except (ValueError, TypeError):  # damaged
             return
         if tuple(channels) == self._channels:
-            self._buffer.add(_unpacked(saved))
+            self._fill(_unpacked(saved))
 
     def close(self, batch: Batch) -> None:
         """Complete the windows as they are, because the stream leaves or gets another detector."""

@@ -130,7 +130,6 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.rivals.title": "Does it deserve trust?",
     "page.rivals.caption": "How far each was off on average, at {count} past times from {from_at}"
     " to {to_at}, up to {ahead_s} ahead, from what was known then.",
-    "page.rivals.channel": "channel",
     "page.rivals.by": "forecast by",
     "page.rivals.error": "off on average by",
     "page.rivals.ratio": "of the last value's error",

@@ -132,7 +132,6 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.rivals.title": "Verdient sie Vertrauen?",
     "page.rivals.caption": "Wie weit jede im Mittel daneben lag, zu {count} früheren Zeiten von"
     " {from_at} bis {to_at}, bis zu {ahead_s} voraus, aus dem, was damals bekannt war.",
-    "page.rivals.channel": "Kanal",
     "page.rivals.by": "Vorhersage durch",
     "page.rivals.error": "im Mittel daneben um",
     "page.rivals.ratio": "vom Fehler des letzten Werts",

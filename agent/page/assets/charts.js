@@ -297,20 +297,19 @@ function sample(dash, width) {
 
 function rivalsTable(rivals) {
   const box = element("div", undefined, { class: "wide", role: "region", tabindex: "0", "aria-labelledby": "rivals-title" });
-  const table = box.appendChild(element("table", undefined, { class: "rivals" }));
-  table.appendChild(element("caption", rivals.caption));
+  const table = box.appendChild(element("table", undefined, { class: "rivals", "aria-describedby": "rivals-caption" }));
   const head = table.appendChild(element("thead")).appendChild(element("tr"));
   for (const text of rivals.head) head.appendChild(element("th", text, { scope: "col" }));
   for (const channel of rivals.channels) {
     const body = table.appendChild(element("tbody"));
-    channel.rows.forEach(([line, ...figures], at) => {
+    body.appendChild(element("tr")).appendChild(element("th", channel.title, { scope: "rowgroup", colspan: String(rivals.head.length) }));
+    for (const [line, ...figures] of channel.rows) {
       const row = body.appendChild(element("tr"));
-      if (!at) row.appendChild(element("th", channel.title, { scope: "rowgroup", rowspan: String(channel.rows.length) }));
       row.appendChild(element("th", line, { scope: "row" }));
       for (const figure of figures) row.appendChild(element("td", figure));
-    });
+    }
   }
-  return [box, ...rivals.notes.map((note) => element("p", note))];
+  return [element("p", rivals.caption, { id: "rivals-caption" }), box, ...rivals.notes.map((note) => element("p", note))];
 }
 
 class WhatIf {

@@ -286,6 +286,23 @@ def test_a_history_of_gaps_is_named(tmp_path: Path, forecasting_bundle: MakeBund
         rivals(fed(config, rows), "pump")
 
 
+def test_a_rival_that_the_gaps_stop_is_left_out(
+    tmp_path: Path, forecasting_bundle: MakeBundle
+) -> None:
+    text = 'baseline = { period_s = 0.2, season_s = 40.0, channels = [{ name = "flow" }] }'
+    rows = seasonal(400, 40)
+    for begin in range(0, len(rows), 60 * STEP_SAMPLES):  # its context is 80 steps
+        rows[begin : begin + 7 * STEP_SAMPLES] = np.nan
+    document = rivals(fed(configure(tmp_path, forecasting_bundle(), text), rows), "pump")
+    absent = line(document, "season")["absent"]
+    assert (absent["why"], absent["made"]) == ("gaps", 0)
+    assert absent["tried"] == len(document["origins"]) > 2
+    assert line(document, "forecast")["channels"]["flow"]["mae"] > 0
+    compared = line(document, "forecast")["channels"]["flow"]["compared"]
+    assert 0 < compared < len(document["origins"]) * HORIZON  # what did not come is not compared
+    assert "season" not in document["now"]
+
+
 def seasonal(steps: int, season: int) -> Float32:
     rows = rising(steps)
     wave = np.sin(2 * np.pi * np.arange(len(rows)) / STEP_SAMPLES / season)

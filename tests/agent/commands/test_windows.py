@@ -22,7 +22,7 @@ from models.cells import columns
 from models.columns import Sought
 from models.messages import Samples
 from models.times import iso_time
-from tests.agent.commands.test_alarms import ONSET_S, Kept, alarm
+from tests.kept_rig import ONSET_S, Kept, alarm
 from trainer.config import ColumnTable
 from trainer.datasets.csv_files import read_recording
 
