@@ -8,12 +8,13 @@ import os
 import pwd
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agent.control.client import ask
-from agent.handling.states import UNACKNOWLEDGED
+from agent.handling.states import UNACKNOWLEDGED, Standing
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
 from tests.conftest import ROOT, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
@@ -25,7 +26,9 @@ USER = "maria"
 VALVE = "valve"  # the stream whose alarms a test raises
 FINE, HIGH, LOW = 5.0, 12.0, -1.0  # its levels
 
-# the pump has a fault at once; the valve has what a test writes
+_SENSOR_S = 0.25  # between two values of the valve
+
+# the pump has a fault at once; the valve has the level that a test sets
 _CONFIG = """
 [gateway]
 site = "plant"
@@ -99,6 +102,10 @@ class Gateway:
             )
         )
         self.socket = directory / "data" / "control.sock"
+        self.level = FINE  # which a test sets
+        self._closed = threading.Event()
+        self._sensor = threading.Thread(target=self._measure)
+        self._sensor.start()
         self.agent = RealAgent(self.config)
         self.start_agent()
         self.page = RealPage(self.config, 'users_file = "page-users"')
@@ -116,10 +123,11 @@ class Gateway:
         except FieldwatchError:
             return False
 
-    def set_level(self, level: float) -> None:
-        """Let the valve have this level."""
-        with (self.directory / "lines").open("a") as lines:
-            lines.write(json.dumps({"level": level}) + "\n")
+    def _measure(self) -> None:
+        """Be the valve's sensor."""
+        with (self.directory / "lines").open("a", buffering=1) as lines:
+            while not self._closed.wait(_SENSOR_S):
+                lines.write(json.dumps({"level": self.level}) + "\n")
 
     def alarms_of(self, stream: str) -> list[dict[str, Any]]:
         """Return the alarms of a stream as the store has them, in order."""
@@ -127,17 +135,25 @@ class Gateway:
             return reader.alarms_of(stream, 1000)[::-1]
 
     def ask(self, verb: str, stream: str, number: int, **more: Any) -> None:
-        """Handle an alarm from elsewhere."""
-        ask(self.socket, f"alarm.{verb}", {"stream": stream, "number": number, **more})
+        """Handle an alarm from elsewhere, as it is now."""
+        revision = next(
+            standing.revision
+            for (name, _), standing in self._standings().items()
+            if name == stream and standing.number == number
+        )
+        named = {"stream": stream, "number": number, "revision": revision}
+        ask(self.socket, f"alarm.{verb}", {**named, **more})
 
     def calm(self, stream: str) -> None:
         """Let no alarm of a stream wait for anybody, now that none is active."""
         for verb, states in (("unshelve", {"SHLVD"}), ("acknowledge", UNACKNOWLEDGED)):
-            with Reader(self.directory / "data") as reader:
-                standings = reader.standings()
-            for (name, _), standing in standings.items():
+            for (name, _), standing in self._standings().items():
                 if name == stream and standing.state in states:
                     self.ask(verb, stream, standing.number)
+
+    def _standings(self) -> dict[tuple[str, str], Standing]:
+        with Reader(self.directory / "data") as reader:
+            return reader.standings()
 
     def command(self, *words: str) -> Any:
         ended = subprocess.run(
@@ -150,6 +166,8 @@ class Gateway:
         return json.loads(ended.stdout)
 
     def close(self) -> None:
+        self._closed.set()
+        self._sensor.join()
         self.page.stop()
         if self.agent.process is not None and self.agent.process.poll() is None:
             self.agent.stop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import uvicorn
@@ -68,6 +68,7 @@ class Server(uvicorn.Server):
         config: Of uvicorn.
         idle_exit_s: Seconds without any connection after which it ends; None: it never does.
         in_use: Whether it must not end, as somebody is logged in: sessions end with it.
+        stopping: Called when it begins to end.
 
     """
 
@@ -75,10 +76,16 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         idle_exit_s: float | None,
-        in_use: Callable[[], bool] = lambda: False,
+        in_use: Callable[[], bool],
+        stopping: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(config)
-        self._idle_exit_s, self._in_use = idle_exit_s, in_use
+        self._idle_exit_s, self._in_use, self._stopping = idle_exit_s, in_use, stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of events, which would never end by themselves; then the rest."""
+        await self._stopping()
+        await super().shutdown(sockets)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal, or until it has been idle for long enough."""
@@ -104,8 +111,9 @@ def serve(
     settings: Settings,
     idle_exit_s: float | None,
     in_use: Callable[[], bool],
+    stopping: Callable[[], Awaitable[None]],
 ) -> None:
-    """Serve the page until it is stopped.
+    """Serve the page until it is stopped; ``stopping`` is called then.
 
     Raises:
         ConfigError: the certificate or its key cannot be used.
@@ -118,7 +126,7 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=2,  # streams of events never end by themselves
+        timeout_graceful_shutdown=2,
         proxy_headers=False,
         lifespan="on",
         ws="none",
@@ -132,4 +140,4 @@ def serve(
     except OSError as error:  # ssl.SSLError is one
         files = ", ".join(filter(None, (settings.certificate_file, settings.key_file)))
         raise ConfigError(f"the page's certificate cannot be used: {files}: {error}") from error
-    asyncio.run(Server(config, idle_exit_s, in_use).serve(sockets))
+    asyncio.run(Server(config, idle_exit_s, in_use, stopping).serve(sockets))
