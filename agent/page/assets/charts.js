@@ -125,7 +125,8 @@ class Charts {
       const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
       this.plot(title, ...this.signal(data, channel, window, at), [...times, ...limits]);
     });
-    this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }]);
+    // with the threshold in sight, whatever the scores are
+    this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }], (_, __, high) => [0, 1.05 * Math.max(1.2, high ?? 0)]);
     if (this.table.open) this.fillTable();
   }
 
@@ -149,12 +150,12 @@ class Charts {
     return [[data.times, data.score_max], series, []];
   }
 
-  plot(title, columns, series, bands, lines) {
+  plot(title, columns, series, bands, lines, range) {
     const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
     box.appendChild(element("h3", title));
     const options = {
       width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands,
-      scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 3, live: false },
+      scales: { x: { min: this.from, max: this.to }, y: range ? { range } : {} }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
       hooks: { setSelect: [(plot) => this.zoom(plot)] },
