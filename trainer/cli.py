@@ -1,9 +1,9 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the code that does the work, prints.
 
-Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle's
-metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
+Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle or
+its metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
 installed, 71 not enough memory, 74 the system refused to read or write, 78 configuration, 130
-interrupted. With ``evaluate --json`` an error is a document, too.
+interrupted. With ``--json`` an error is a document, too.
 """
 
 from __future__ import annotations
@@ -217,6 +217,55 @@ def train(
     say(f"{made.path}")
     say(f"{made.report}")
     return 0 if made.passed else 1
+
+
+@commands.command()
+@click.argument("bundle", type=_File)
+@click.option(
+    "--data",
+    type=_Directory,
+    default=".",
+    help="Directory that the paths of the configuration are relative to.  [default: this one]",
+)
+@click.option(
+    "--tflite-python",
+    type=_File,
+    envvar="FIELDWATCH_TFLITE_PYTHON",
+    help="A Python with tflite-runtime, if the training had one.",
+)
+@click.option(
+    "--tolerance",
+    type=Number(min=0),
+    help="Largest difference of a known answer that still agrees.  [default: that of the bundle]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_verbosity
+def reproduce(
+    bundle: Path,
+    data: Path,
+    tflite_python: Path | None,
+    tolerance: float | None,
+    as_json: bool,
+    tell: Tell,
+) -> int:
+    """Train BUNDLE again by the configuration in it, and say whether the result agrees.
+
+    The recordings must be those of the training: otherwise nothing is trained, and the command says
+    what differs. It compares the networks, the scores of the known answers and the metrics. The
+    exit code is 0 if they agree, and 1 if not.
+    """
+    from trainer import reproduce as again
+
+    def progress(line: str) -> None:
+        tell(line, error=as_json)
+
+    found = again.reproduce(bundle, data, tflite_python, tolerance, progress)
+    if as_json:
+        say_json(found.document())
+    else:
+        for line in found.lines():
+            say(line)
+    return 0 if found.agrees else 1
 
 
 @commands.command()

@@ -347,12 +347,64 @@ class SplitTable(Table):
         0.2, description="Calibration part: it sets thresholds, tail and intervals"
     )
     test: Share = Field(0.2, description="Test part: all metrics and the verdict come from it")
+    gap_samples: int | None = Field(
+        None,
+        ge=0,
+        le=SAMPLES_MAX,
+        description="Samples between two parts that belong to neither; default: the longest of"
+        " sampling.warm_up_samples, the forecaster's context and the windows of the sources",
+    )
+    repeated_samples_max: int = Field(
+        50,
+        ge=10,
+        le=SAMPLES_MAX,
+        description="Longest stretch of the calibration or test part, or of a labelled recording,"
+        " that may have the same values as a stretch to learn from; only a machine that repeats"
+        " itself exactly needs more",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> SplitTable:
         total = self.train + self.calibrate + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train, calibrate and test must add up to 1, not {total:g}")
+        return self
+
+
+class PrepareTable(Table):
+    """Outliers and gaps of the training part; each step counts the values that it touches.
+
+    A gateway does none of this, so the calibration and test parts stay as they are.
+    """
+
+    outlier_deviations: Positive = Field(
+        20.0,
+        description="A value farther from the channel's median, in scales of the channel, is an"
+        " outlier; a scale is about one standard deviation of normal operation",
+    )
+    outliers: Literal["mark", "leave-out"] = Field(
+        "mark",
+        description="mark: outliers are counted and reported; leave-out: the network does not learn"
+        " from them either",
+    )
+    fill: Literal["none", "linear", "seasonal", "neighbours"] = Field(
+        "none",
+        description="How short gaps of the network's inputs are filled: a straight line, the value"
+        " one season apart, or the mean of the rows most similar in the other channels; none: the"
+        " last known value, as on a gateway. A filled value is never a target",
+    )
+    fill_samples_max: int = Field(
+        10, ge=1, le=SAMPLES_MAX, description="Longer gaps are not filled by this method"
+    )
+    season_samples: int | None = Field(
+        None, ge=2, le=STEPS_MAX, description="Length of the season, for fill = seasonal"
+    )
+    neighbours: int = Field(5, ge=1, le=100, description="Similar rows, for fill = neighbours")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> PrepareTable:
+        if (self.fill == "seasonal") != (self.season_samples is not None):
+            raise ValueError("season_samples is for fill = 'seasonal', which needs it")
         return self
 
 
@@ -917,6 +969,7 @@ class Config(Table):
     data: DataTable
     sampling: SamplingTable
     split: SplitTable = SplitTable()
+    prepare: PrepareTable = PrepareTable()
     network: NetworkTable = NetworkTable()
     fit: FitTable = FitTable()
     smoothing: SmoothingTable = SmoothingTable()
@@ -936,6 +989,12 @@ class Config(Table):
         sources = [source_part(source) for source in self.data.sources]
         if sources or any(features.values()):
             check_features(features, sources, Sampling(**self.sampling.model_dump()))
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours(self) -> Config:
+        if self.prepare.fill == "neighbours" and len(self.data.channels) < 2:
+            raise ValueError("prepare.fill = 'neighbours' needs at least two channels")
         return self
 
     @model_validator(mode="after")
@@ -963,6 +1022,18 @@ class Config(Table):
             leads = min(max(2, self.forecast.intervals.leads), self.forecast.horizon_steps)
             check_intervals(len(self.forecast.quantiles), scored, leads, rates=1)
         return self
+
+    @property
+    def gap_samples(self) -> int:
+        """Samples between two parts that belong to neither."""
+        if self.split.gap_samples is not None:
+            return self.split.gap_samples
+        sampling, forecast = Sampling(**self.sampling.model_dump()), self.forecast
+        return max(
+            self.sampling.warm_up_samples,
+            0 if forecast is None else forecast.longest_steps * forecast.step_samples,
+            *(source_part(source).periods(sampling) for source in self.data.sources),
+        )
 
 
 def source_part(source: SourceTable) -> Source:

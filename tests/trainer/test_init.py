@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from models.errors import ConfigError, DataError, FieldwatchError
-from trainer import config, train
+from trainer import config, prepared
 from trainer.cli import commands
 from trainer.survey.propose import limits
 
@@ -33,7 +33,8 @@ def proposed(directory: Path, *words: str | Path) -> tuple[dict[str, Any], str]:
     found = init(directory, *words)
     assert found.exit_code == 0, found.output or found.exception
     path = directory / "made.toml"
-    recordings = train.sources(config.read(path), lambda _: None)
+    read = prepared.sources(config.read(path), lambda _: None)
+    recordings = [source.recording for source in read]
     assert all(len(recording.readings.times) for recording in recordings)
     return tomllib.loads(path.read_text()), path.read_text() + found.output
 
