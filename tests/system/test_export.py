@@ -12,7 +12,7 @@ from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, csv_line
 from tests.agent_rig import START_S, StartAgent, configure, running, scored
 from tests.conftest import ROOT, wait_until
 from tests.serial_line import Line
-from trainer import config, train
+from trainer import config, prepared
 
 ROWS = 600
 NAMES = [channel.name for channel in CHANNELS]
@@ -51,10 +51,9 @@ def test_a_running_agent_is_exported_and_trained_on(
     assert f"pump.csv.gz: {ROWS} samples" in told
     channels = "".join(f'[[data.channels]]\nname = "{name}"\n' for name in NAMES)
     (tmp_path / "again.toml").write_text(TRAINING.format(channels=channels, period_s=PERIOD_S))
-    (read,) = train.sources(config.read(tmp_path / "again.toml"), lambda _: None)
+    (source,) = prepared.sources(config.read(tmp_path / "again.toml"), lambda _: None)
+    read = source.recording
     cells = [[float(cell or "nan") for cell in one.split(",")] for one in sent]
-    np.testing.assert_array_equal(
-        read.readings.values, np.array(cells)[:, 1:].astype(np.float32)
-    )
+    np.testing.assert_array_equal(read.readings.values, np.array(cells)[:, 1:].astype(np.float32))
     np.testing.assert_allclose(read.readings.times, np.array(cells)[:, 0], atol=1e-3, rtol=0)
     assert np.isnan(read.readings.values[100:130, 1]).all()
