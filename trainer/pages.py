@@ -18,7 +18,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
-table { border-collapse: collapse; } img { max-width: 100%; }
+table { border-collapse: collapse; } img { max-width: 100%; } .wide { overflow-x: auto; }
+th[scope=row] { font-weight: normal; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
          font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
 """
@@ -26,9 +27,10 @@ th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px so
 
 def write(path: Path, title: str, body: Iterable[str]) -> None:
     """Write a page with this title; ``body`` is HTML."""
-    head = f'<meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}</style>'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n'
-    replace(path, (page + "\n".join(body) + "\n</body></html>\n").encode())
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<title>{text(title)}</title><style>{_STYLE}</style>"
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n'
+    replace(path, (page + "\n".join(body) + "\n</main></body></html>\n").encode())
 
 
 def text(value: object) -> str:
@@ -38,10 +40,27 @@ def text(value: object) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table of text; without a header row if all its cells are empty."""
-    lines = ["".join(f"<th>{text(name)}</th>" for name in header)] if any(header) else []
-    lines += ["".join(f"<td>{text(cell)}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
+    """Return a table of text.
+
+    If all cells of the header are empty, it has no header row: the first cell of a row is its name.
+    """
+    lines = ["".join(map(_head, header))] if any(header) else []
+    lines += [_named(row) if not any(header) else _cells(row) for row in rows]
+    lines = [f"<tr>{line}</tr>\n" for line in lines]
+    # a wide table is scrolled, by the keyboard too
+    return f'<div class="wide" tabindex="0"><table>{"".join(lines)}</table></div>'
+
+
+def _head(name: object) -> str:
+    return f'<th scope="col">{text(name)}</th>' if name else "<td></td>"
+
+
+def _named(row: Sequence[object]) -> str:
+    return f'<th scope="row">{text(row[0])}</th>{_cells(row[1:])}'
+
+
+def _cells(row: Sequence[object]) -> str:
+    return "".join(f"<td>{text(cell)}</td>" for cell in row)
 
 
 def image(svg: bytes, instead: str) -> str:
