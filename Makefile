@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench proof proof-kills \
-	proof-cuts proof-data soak parts assets clean
+	proof-cuts proof-data soak parts assets pictures clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -28,9 +28,10 @@ help:
 	@echo "make reference     write the references of the configurations in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
+	@echo "make pictures      take the pictures of the page in docs/images again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
-	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, systemd, benchmarks on"
-	@echo "                   DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
+	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, two writers at once, systemd,"
+	@echo "                   benchmarks on DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
 	@echo "make soak          kill the agent 600 times, cut the power 200 times, a week without a broker, an"
 	@echo "                   hour of flapping links (MINUTES=60), a million mutated lines per format; two hours"
 	@echo "make wheel         build the wheel into dist/"
@@ -69,6 +70,9 @@ zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
 assets:
 	scripts/get-assets
 
+pictures: $(VENV)/dev.stamp parts
+	$(BIN)/python -m tests.bench.pictures
+
 wheel: $(BIN)/python
 	@rm -rf build/lib build/bdist.* dist
 	$(PIP) wheel --no-deps --wheel-dir dist .
@@ -101,6 +105,7 @@ proof:
 proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60) --load serial --acknowledgement broker
+	$(BIN)/python -m tests.bench.two_writers --commands 1000
 
 proof-cuts: $(VENV)/dev.stamp
 	FIELDWATCH_TEST_CUTS=200 $(BIN)/python -m pytest tests/agent/store/test_power_cut.py

@@ -21,8 +21,14 @@ import click
 from agent.commands.alarms.commands import alarms
 from agent.commands.command import command
 from agent.commands.labels import labels
-from agent.commands.options import config_option, interpreter_option, json_option
+from agent.commands.options import (
+    broker_options,
+    config_option,
+    interpreter_option,
+    json_option,
+)
 from agent.commands.probe.commands import probe
+from agent.page.commands import page
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
@@ -244,6 +250,7 @@ def replay(
 commands.add_command(alarms)
 commands.add_command(command)
 commands.add_command(labels)
+commands.add_command(page)
 
 
 @commands.command()
@@ -369,6 +376,13 @@ def reload(config_file: Path) -> int:
     is_flag=True,
     help="Forecast beyond the trained horizon, from the forecast itself; this is less certain.",
 )
+@click.option(
+    "--rivals",
+    "compare",
+    is_flag=True,
+    help="Compare the forecast with the previous bundle, the last value and the season instead: how"
+    " far each was off in the stored past.",
+)
 @json_option
 def forecast(
     config_file: Path,
@@ -378,6 +392,7 @@ def forecast(
     hold: int | None,
     horizon: int | None,
     recursive: bool,
+    compare: bool,
     as_json: bool,
 ) -> int:
     """Forecast a stream from its stored history, or what if (--set, --plan).
@@ -389,6 +404,10 @@ def forecast(
     from agent.commands import forecast as forecasts
     from agent.commands.forecast_text import describe
 
+    if compare:
+        if settings or plans or hold or horizon or recursive:
+            raise click.UsageError("--rivals goes with --stream, --config and --json only")
+        return _rivals(config_file, stream, as_json)
     given = {}
     for option, texts in (("--set", settings), ("--plan", plans)):
         try:
@@ -398,6 +417,15 @@ def forecast(
     document = forecasts.forecast(
         config_file, stream, given["--set"], hold, horizon, recursive, given["--plan"]
     )
+    _tell(document, as_json, describe)
+    return _end(document, as_json)
+
+
+def _rivals(config_file: Path, stream: str, as_json: bool) -> int:
+    from agent.commands.rivals import rivals
+    from agent.commands.rivals_text import describe
+
+    document = rivals(config_file, stream)
     _tell(document, as_json, describe)
     return _end(document, as_json)
 
@@ -673,16 +701,19 @@ def revoke(key_id: str, why: str, config_file: Path, directory: Path | None) -> 
     help="The fault to inject halfway. cooling_loss is a slow drift, so the pump runs faster.",
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of the simulated pump.")
+@click.option("--page", is_flag=True, help="Leave agent, pump and web page running until Ctrl-C.")
 @json_option
-def demo(seconds: int, fault: Any, seed: int, as_json: bool) -> int:
-    """Show the agent at work on a simulated pump: serial line, scores, alarm, SQLite, MQTT.
+def demo(seconds: int, fault: Any, seed: int, page: bool, as_json: bool) -> int:
+    """Show the agent at work on a simulated pump: serial line, scores, alarm, SQLite, MQTT, page.
 
     The demo fails if the fault raises no alarm. bearing_wear and seal_leak grow slowly, and need
     some minutes (--seconds).
     """
     from agent.demo.run import check_found, run_demo
 
-    outcome = run_demo(seconds, fault, seed, show=not as_json)
+    if page and as_json:
+        raise click.UsageError("--page and --json exclude each other")
+    outcome = run_demo(seconds, fault, seed, show=not as_json, stay=page)
     if as_json:
         say_json(outcome)
     check_found(outcome)
@@ -735,19 +766,7 @@ def bench(
 @click.option(
     "--site", required=True, help="The gateways' site: gateway.site of their configuration."
 )
-@click.option("--host", required=True, help="Name or address of the broker.")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=1883,
-    show_default=True,
-    help="Port of the broker.",
-)
-@click.option("--username", help="User at the broker.")
-@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
-@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
-@click.option("--tls-cert-file", type=click.Path(), help="The collector's certificate (PEM).")
-@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
+@broker_options("The collector's")
 @click.option(
     "--keys", type=click.Path(path_type=Path), help="Directory of the gateways' public keys."
 )

@@ -21,7 +21,7 @@ class Corrections:
         self._store, self._clock = store, clock
         self._waiting: deque[Correction] = deque()
 
-    def begin(self, step: Step, streams: frozenset[str], batch: Batch) -> None:
+    def begin(self, step: Step, streams: frozenset[str], batch: Batch) -> Correction | None:
         """Begin to correct times from a clock that was not synchronised.
 
         Args:
@@ -29,19 +29,23 @@ class Corrections:
             streams: Streams whose samples have the gateway's times.
             batch: The batch that is not stored yet.
 
+        Returns:
+            The correction, for what is kept in memory; None if nothing is to be corrected.
+
         """
         if step.unsure_since_s is None:
-            return
+            return None
         before_s = self._clock.correction_s - step.by_s
-        self._waiting.append(
-            self._store.correction(
-                step.by_s,
-                step.unsure_since_s + before_s,
-                self._clock.steady_s() + before_s,
-                streams,
-                batch,
-            )
+        by = self._store.correction(
+            step.by_s,
+            step.unsure_since_s + before_s,
+            self._clock.steady_s() + before_s,
+            streams,
+            batch,
         )
+        self._waiting.append(by)
+        batch.windows = {key: by.corrected_window(one) for key, one in batch.windows.items()}
+        return by
 
     def go_on(self) -> None:
         """Do part of the remaining work; call it only while the store can be written."""

@@ -298,7 +298,9 @@ class Daemon:
         if (step := self._clock.look()) is not None:
             self._commits.save_soon()  # data stored from now on has corrected times
             self._points.clock_set(step.by_s)
-            self._corrections.begin(step, self._streams.timed_by_arrival(), self._batch)
+            streams = self._streams.timed_by_arrival()
+            if (by := self._corrections.begin(step, streams, self._batch)) is not None:
+                self._streams.correct(by)
         self._streams.tick(self._batch)
         if now >= self._next_health:
             self._next_health = now + self._config.health.interval_s
@@ -366,6 +368,7 @@ class Daemon:
             _retention(store),
             store.history_bytes_max,
             store.logbook_rows_max,
+            store.windows_bytes_max,
         )
         self._points.configure(*handling_of(config))
         self._operating.roles = _roles(config)
@@ -413,7 +416,7 @@ class Daemon:
         """Return the state of the commands of central ops, for ``status``; empty if off."""
         if self._listener is None:
             return {}
-        return {"commands": self._listener.document() | self._execution.document()}
+        return {"remote": self._listener.document() | self._execution.document()}
 
     def _tell_on_site(self, config: AgentConfig) -> None:
         """Take over who is told on site; the next commit drops notices of removed hooks."""
@@ -561,7 +564,8 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
             batch.tell(closed_as_removed(alarm, clock.wall_s()))
     for name, stream in streams.items():
         number = records.last_alarm_number(name)
-        stream.restore(records.state(name), records.open_alarms(name), number, batch)
+        goes_on = stream.restore(records.state(name), records.open_alarms(name), number, batch)
+        stream.windows.resume(records.unfinished_windows(name), goes_on, batch)
     loader.note_running(
         {choice.table.name: choice.bundle for choice in choices if choice.bundle is not None},
         {table.name for table in config.streams if table.bundle is not None},
@@ -626,6 +630,7 @@ def store_of(config: AgentConfig, kind: type[S]) -> S:
         logbook_rows_max=config.store.logbook_rows_max,
         bytes_max=config.store.bytes_max,
         history_bytes_max=config.store.history_bytes_max,
+        windows_bytes_max=config.store.windows_bytes_max,
         retention=_retention(config.store),
     )
 

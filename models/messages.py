@@ -14,6 +14,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from models.quality import GOOD as GOOD
+from models.quality import HELD as HELD
+from models.quality import INTERPOLATED as INTERPOLATED
+from models.quality import MISSING as MISSING
+from models.quality import QUALITIES as QUALITIES
+
 if TYPE_CHECKING:
     from models.manifest import Severity
 
@@ -26,10 +32,6 @@ Uint8 = npt.NDArray[np.uint8]
 # a selection of the N streams of a memory: all (in place, without copies), or their indices (B,)
 Index = slice | Int64
 ALL = slice(None)
-
-# the origin of a sample's value; a lower code is better
-GOOD, INTERPOLATED, HELD, MISSING = range(4)
-QUALITIES = ("good", "interpolated", "held", "missing")
 
 EventKind = Literal["anomaly", "stuck", "missing", "silent", "gap", "limit", "limit_passed"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]

@@ -27,6 +27,9 @@ _RATE = 0.02  # of the intervals' adaptation
 _GAP_SHARE = 0.1  # of a season; longest gap within a context
 _MISSING_SHARE_MAX = 0.2  # of a context; largest share of missing steps
 _TINY = 1e-12  # of a normalised value, squared
+_RESEMBLANCE_MIN = 0.5  # least autocorrelation at a season
+_NEARLY = 0.9  # of the largest autocorrelation; multiples of a season are as high
+_SEASONS_SEEN = 3  # least seasons in the steps that one is found in
 
 
 class SeasonForecast:
@@ -101,3 +104,44 @@ def part_of(step_samples: int, season: int, channels: int) -> ForecastPart | Non
         intervals=Intervals(leads_steps=leads, offsets=zeros, rate=_RATE),
         quantization="no network",
     )
+
+
+def find_season(steps: Float32) -> int | None:
+    """Return the season of steps (T, C), NaN where missing, in steps; None: there is none.
+
+    A season is the shortest lag at which the channels resemble themselves nearly as much as at any
+    other lag: the mean of their autocorrelations is above ``_RESEMBLANCE_MIN``, after it was below
+    0 at a shorter lag. At least ``_SEASONS_SEEN`` seasons must be there.
+    """
+    longest = len(steps) // _SEASONS_SEEN
+    alike = [_autocorrelation(one, longest) for one in steps.T if _usable(one)]
+    if longest < STEPS_MIN or not alike:
+        return None
+    mean = np.mean(alike, axis=0)
+    below = np.flatnonzero(mean < 0)
+    if not len(below) or mean[below[0] :].max() < _RESEMBLANCE_MIN:
+        return None
+    begin = int(below[0])
+    high = mean >= _NEARLY * mean[begin:].max()
+    first = begin + int(high[begin:].argmax())
+    after = np.flatnonzero(~high[first:])
+    end = first + int(after[0]) if len(after) else len(mean)
+    lag = first + int(mean[first:end].argmax())
+    return lag if lag >= STEPS_MIN and end < len(mean) else None
+
+
+def _usable(series: Float32) -> bool:
+    """Whether a channel has most of its values, and they differ."""
+    known = series[np.isfinite(series)]
+    enough = len(known) >= max(1, (1 - _MISSING_SHARE_MAX) * len(series))
+    return enough and bool(np.ptp(known) > 0)
+
+
+def _autocorrelation(series: Float32, lags: int) -> Float64:
+    """Return the autocorrelation (lags,) of a series without its trend; gaps are bridged."""
+    places, known = np.arange(len(series)), np.isfinite(series)
+    bridged = np.interp(places, places[known], series[known].astype(np.float64))
+    left = bridged - np.polyval(np.polyfit(places, bridged, 1), places)
+    power = np.abs(np.fft.rfft(left, 2 * len(left))) ** 2
+    products = np.fft.irfft(power)[:lags] / (len(left) - np.arange(lags))
+    return np.asarray(products / max(float(products[0]), _TINY))

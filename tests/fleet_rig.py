@@ -33,6 +33,7 @@ class Fleeting:
         *names: str,
         clock: Clock | None = None,
         limits: Sequence[Mapping[str, Any]] = (),
+        alarms: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> None:
         given = {
@@ -45,7 +46,12 @@ class Fleeting:
         }
         tables = [
             StreamTable.model_validate(
-                {"name": name, "baseline": given | settings, "limits": limits}
+                {
+                    "name": name,
+                    "baseline": given | settings,
+                    "limits": limits,
+                    "alarms": alarms or {},
+                }
             )
             for name in names
         ]

@@ -32,10 +32,12 @@ ROOMS: dict[str, set[str]] = {
     "memory": set(),
     "config": {"handling", "wording"},  # the classes of consequence; which texts there are
     "control": set(),  # knows names of commands, and nothing of what they do
-    # the states of an alarm and what leads from one to the next: no input, output or clock
-    "handling": set(),
+    # the states of an alarm and what leads from one to the next, with the reason as a message: no
+    # input, output or clock
+    "handling": {"wording"},
     # knows no configuration: its limits are numbers; of an alarm it knows the states
     "store": {"alarms", "handling", "journal"},
+    "users": {"control"},  # of the page: their file
     # texts in the reader's language, from an alarm's data alone: no input, output or clock
     "wording": set(),
     "mqtt": {"config", "guard"},
@@ -116,7 +118,18 @@ ROOMS: dict[str, set[str]] = {
     },  # never meets scoring
     "collector": {"backoff", "config", "defects", "dialects", "journal", "mqtt", "store", "uplink"},
     # the local page: reads the store, and acts through the control socket
-    "page": {"commands", "config", "control", "store", "wording"},
+    "page": {
+        "commands",
+        "config",
+        "control",
+        "handling",
+        "journal",
+        "onsite",
+        "operating",
+        "store",
+        "users",
+        "wording",
+    },
     "commands": {
         "alarms",
         "bundles",
@@ -134,6 +147,7 @@ ROOMS: dict[str, set[str]] = {
         "remote",
         "scoring",
         "store",
+        "users",
         "wording",
     },
 }
@@ -165,6 +179,10 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pymodbus": {"agent/inputs/modbus_line.py"},
     "termios": {"agent/inputs/serial.py"},
     "selectors": {"agent/control/clients.py"},
+    "starlette": {"agent/page/"},
+    "uvicorn": {"agent/page/"},
+    "h11": {"agent/page/limits.py"},
+    "jinja2": {"agent/page/app.py"},
     "http": {"agent/onsite/webhook.py", "agent/commands/check_onsite.py"},
     "click": {
         "agent/cli.py",
@@ -173,6 +191,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/commands/command.py",
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
+        "agent/page/commands.py",
         "models/options.py",
         "trainer/cli.py",
     },
@@ -300,6 +319,8 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
         ("agent/onsite/command.py", "import agent.uplink.link"),
         ("agent/wording/sentence.py", "from agent.alarms import document"),
         ("agent/wording/language.py", "import agent.store.reader"),
+        ("agent/store/reader.py", "import starlette"),
+        ("agent/commands/check_page.py", "import agent.page.access"),
     ],
 )
 def test_a_violation_is_found(tmp_path: Path, where: str, line: str) -> None:
@@ -362,6 +383,8 @@ def loaded_by(statement: str) -> set[str]:
         "import agent.health.status, agent.alarms.document, agent.config.location,"
         " agent.store.writer, agent.health.prometheus, agent.commands.follow",
         "import agent.control.client",
+        "import agent.users",
+        "import agent.page.run, agent.page.__main__, agent.page.commands",  # what serves the page
         "import agent.page.charts",  # its worker has all that
     ],
 )

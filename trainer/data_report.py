@@ -198,9 +198,9 @@ def _parts(examined: Examined) -> Iterator[str]:
     yield "<h2>What a training would use</h2>"
     yield f"<p>The digest of the data is {used.digest}.</p>"
     yield pages.table(
-        ("part", "rows", "from", "to", "digest"),
+        ("part", "rows", "from", "to", "digest, its beginning"),
         (
-            (name, f"{part.rows:,}", part.first, part.last, part.digest)
+            (name, f"{part.rows:,}", part.first, part.last, part.digest[:12])
             for name, part in used.parts.items()
         ),
     )

@@ -18,7 +18,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
-table { border-collapse: collapse; } img { max-width: 100%; } .wide { overflow-x: auto; }
+table { border-collapse: collapse; } img { max-width: 100%; }
 th[scope=row] { font-weight: normal; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
          font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
@@ -40,27 +40,23 @@ def text(value: object) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table of text.
+    """Return a table of text; without a header row if all its cells are empty.
 
-    If all cells of the header are empty, it has no header row: the first cell of a row is its name.
+    If the first of them is empty, the first cell of a row is the row's name.
     """
-    lines = ["".join(map(_head, header))] if any(header) else []
-    lines += [_named(row) if not any(header) else _cells(row) for row in rows]
-    lines = [f"<tr>{line}</tr>\n" for line in lines]
-    # a wide table is scrolled, by the keyboard too
-    return f'<div class="wide" tabindex="0"><table>{"".join(lines)}</table></div>'
+    named = not header[0]
+    lines = ["".join(map(_column_header, header))] if any(header) else []
+    lines += ["".join(_cell(cell, named and not at) for at, cell in enumerate(row)) for row in rows]
+    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
 
 
-def _head(name: object) -> str:
+def _column_header(name: str) -> str:
+    # an empty header cell would be read out as one that has lost its name
     return f'<th scope="col">{text(name)}</th>' if name else "<td></td>"
 
 
-def _named(row: Sequence[object]) -> str:
-    return f'<th scope="row">{text(row[0])}</th>{_cells(row[1:])}'
-
-
-def _cells(row: Sequence[object]) -> str:
-    return "".join(f"<td>{text(cell)}</td>" for cell in row)
+def _cell(value: object, names_row: bool) -> str:
+    return f'<th scope="row">{text(value)}</th>' if names_row else f"<td>{text(value)}</td>"
 
 
 def image(svg: bytes, instead: str) -> str:

@@ -84,7 +84,7 @@ def _verdict(verdict: dict[str, Any]) -> Iterable[str]:
     yield "<h2>Verdict</h2>"
     yield "<p>Measured with the sealed file on the test part, to which nothing was fitted.</p>"
     yield pages.table(
-        ("gate", "found", "at most", "", "what to do"),
+        ("gate", "found", "at most", "result", "what to do"),
         (
             (
                 row["what"],
@@ -248,7 +248,7 @@ def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
         " compared with float32. The smallest form that passed ships. It is the first.</p>"
     )
     yield pages.table(
-        ("form", "bytes", "µs per step", "change", "between interpreters", "same events", ""),
+        ("form", "bytes", "µs per step", "change", "between interpreters", "same events", "result"),
         (
             (
                 row["quantization"],
@@ -391,9 +391,9 @@ def _used(data: DataUsed) -> Iterable[str]:
         f" format. The digest of all is {data.digest}.</p>"
     )
     yield pages.table(
-        ("readings", "rows", "from", "to", "digest"),
+        ("readings", "rows", "from", "to", "digest, its beginning"),
         (
-            (name, f"{part.rows:,}", part.first, part.last, part.digest)
+            (name, f"{part.rows:,}", part.first, part.last, part.digest[:12])
             for name, part in (*data.parts.items(), *data.channels.items())
         ),
     )

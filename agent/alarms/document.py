@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.alarms.context import Context
 from agent.wording import advice
-from agent.wording.language import ENGLISH
+from agent.wording.language import ENGLISH, Language
 from agent.wording.message import Message
 from agent.wording.sentence import sentence
 from models.shown import NO_VALUE, short, shown
@@ -245,14 +245,15 @@ def _plain(channel: Mapping[str, Any]) -> str:
     return str(channel["channel"])
 
 
-def not_stored(unstored: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
-    """Return since when and why the store fails, and how many changes of alarms wait.
-
-    ``time`` writes a time for the reader; by default it stays as in the document.
-    """
+def not_stored(unstored: Mapping[str, Any], told: Language = ENGLISH) -> str:
+    """Return since when and why the store fails, and how many changes of alarms wait."""
     count = unstored["alarms_waiting"]
-    alarms = "1 change of an alarm waits" if count == 1 else f"{count} changes of alarms wait"
-    return f"since {time(unstored['since'])}: {unstored['error']}; {alarms} in memory"
+    known = {
+        "since": told.written("since_at", unstored["since"]),
+        "error": unstored["error"],
+        "count": str(count),
+    }
+    return told.text(Message("unstored.one" if count == 1 else "unstored.many", known))
 
 
 def observed(alarm: Mapping[str, Any], channels_max: int | None = None) -> str:

@@ -17,6 +17,7 @@ from agent.handling.flood import Flood, FloodLimits
 from agent.handling.priority import PRIORITIES
 from agent.handling.states import Standing
 from agent.handling.transition import What
+from agent.wording.message import Message
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class Group(NamedTuple):
     """What is still active of a stream at the end of a flood."""
 
     first: Key  # the most urgent
-    why: str  # names all of them
+    why: Message  # names all of them
 
 
 class Groups:
@@ -101,6 +102,7 @@ def still_active(members: Iterable[tuple[Key, Standing]]) -> Iterator[Group]:
         ranked = sorted(group, key=lambda one: PRIORITIES.index(one[1].priority or "medium"))
         named = ", ".join(f"#{standing.number}" for _, standing in ranked[:_TOLD_MAX])
         more = len(ranked) - _TOLD_MAX
-        yield Group(
-            ranked[0][0], f"still active: {named}" + (f" and {more} more" if more > 0 else "")
-        )
+        text, known = "reason.still_active", {"alarms": named}
+        if more > 0:
+            text, known = "reason.still_active_more", known | {"count": str(more)}
+        yield Group(ranked[0][0], Message(text, known))

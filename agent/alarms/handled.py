@@ -76,7 +76,7 @@ def _suppression(table: StreamTable, own: SuppressTable) -> Suppression:
             off_delay_s=when.off_delay_s,
             unknown_s=when.unknown_s,
         ),
-        own.reason or when.told(table.name),
+        own.reason or when.message(table.name),
         None if own.kinds is None else frozenset(own.kinds),
         None if own.channels is None else frozenset(own.channels),
     )

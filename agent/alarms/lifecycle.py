@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from agent.alarms.context import Context
 from agent.alarms.document import (
@@ -28,6 +28,8 @@ from agent.alarms.document import (
     with_newest,
     without_newest,
 )
+from agent.wording.language import ENGLISH
+from agent.wording.message import Message
 from agent.wording.sentence import sentence
 from models.times import iso_time, unix_s
 
@@ -44,14 +46,12 @@ SHED_FIRST: Final[tuple[State, ...]] = (CLOSED, OPENED)
 Cause = Literal[
     "normal", "accepted", "unwatched", "limit_passed", "limit_removed", "stream_removed"
 ]
-CAUSES: Final[Mapping[Cause, str]] = {  # of a closing, as text for the log
-    "normal": "back to normal",
-    "accepted": "its values are taken as the new normal",
-    "unwatched": "another detector watches the stream, or its memory is lost",
-    "limit_passed": "the limit has been passed, and another alarm says so",
-    "limit_removed": "its limit is no longer set",
-    "stream_removed": "the stream is no longer watched",
-}
+CAUSES: Final[tuple[Cause, ...]] = get_args(Cause)
+
+
+def reason_of(cause: Cause) -> Message:
+    """Return the reason of a closing in words."""
+    return Message(f"reason.{cause}")
 
 
 # of an alarm, what its event does not say again
@@ -85,7 +85,7 @@ class Change(NamedTuple):
         if (alarm := self.alarm)["kind"] == GAP:
             return f"gap from {alarm['onset']} to {alarm['closed']}: {alarm['action']}"
         said = f"alarm {self.state}: {alarm['kind']} since {alarm['onset']}"
-        return said if self.cause is None else f"{said}: {CAUSES[self.cause]}"
+        return said if self.cause is None else f"{said}: {ENGLISH.text(reason_of(self.cause))}"
 
 
 def closed_as_removed(alarm: Mapping[str, Any], now_s: float) -> dict[str, Any]:

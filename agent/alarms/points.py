@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from agent.alarms.document import ACCEPTED
 from agent.alarms.groups import Groups, still_active
 from agent.alarms.handled import Handled
-from agent.alarms.lifecycle import CAUSES, GAP, OPENED, Cause
+from agent.alarms.lifecycle import GAP, OPENED, Cause, reason_of
 from agent.alarms.names import Key, kind_and_channel, point_of
 from agent.alarms.register import Labelled as Labelled
 from agent.alarms.register import Register
@@ -32,9 +32,10 @@ from agent.handling.priority import graver
 from agent.handling.states import Severity, Standing, State
 from agent.handling.suppression import Suppression
 from agent.handling.transition import Door, Transition, What
+from agent.wording.message import Message
 
-_TIME_IS_OVER: Final = "its time is over"
-_OVER_AND_DONE: Final = "nothing needs to be done any more"
+_TIME_IS_OVER: Final = Message("reason.time_is_over")
+_OVER_AND_DONE: Final = Message("reason.done")
 _CLEARED: Final[tuple[Cause, ...]] = ("normal", ACCEPTED)  # the condition itself is over
 
 
@@ -204,16 +205,16 @@ class Points:
             self._clear(key, number, ended, at)
         elif ended == "limit_passed":
             then = machine.superseded(now, number)
-            self._register.go(key, "superseded", then, at, why=CAUSES[ended])
+            self._register.go(key, "superseded", then, at, why=reason_of(ended))
         else:
             then = machine.unwatched(now, number)
-            self._register.go(key, "unwatched", then, at, why=CAUSES[ended])
+            self._register.go(key, "unwatched", then, at, why=reason_of(ended))
 
     def _clear(self, key: Key, number: int, ended: Cause, at: float) -> None:
         now, handled = self._register.standing(key), self._register.of(key[0])
         done = kind_and_channel(key[1])[0] in handled.advisory_when_over
         then = machine.cleared(now, number, handled.rules, at, advisory=done)
-        why = CAUSES[ended] if ended == ACCEPTED else _OVER_AND_DONE if then.advisory else None
+        why = reason_of(ended) if ended == ACCEPTED else _OVER_AND_DONE if then.advisory else None
         self._register.go(key, "cleared", then, at, why=why)
 
     def tick(self, at: float) -> None:
@@ -223,6 +224,7 @@ class Points:
             self._end_shelving(key, at)
             self._settle(key, at)
             self._remind(key, at)
+            self._look_again(key, at)
         if self._groups.over(at):
             self._end_flood(at)
         for key in self._groups.leave():
@@ -237,13 +239,19 @@ class Points:
     def _settle(self, key: Key, at: float) -> None:
         now = self._register.standing(key)
         if at >= machine.settles_at(now, self._register.of(key[0]).rules):
-            why = f"it was raised {now.chattered} times"
+            why = Message("reason.chattered", {"count": str(now.chattered)})
             self._register.go(key, "settled", machine.settled(now), at, why=why)
 
     def _remind(self, key: Key, at: float) -> None:
         now = self._register.standing(key)
         if at >= machine.reminds_at(now, self._register.of(key[0]).rules):
             self._register.go(key, "reminded", machine.reminded(now, at), at)
+
+    def _look_again(self, key: Key, at: float) -> None:
+        for number, when in self._register.standing(key).looks:
+            if at >= when:
+                then = machine.look_again(self._register.standing(key), number)
+                self._register.go(key, "look_again", then, at, number=number)
 
     def _end_flood(self, at: float) -> None:
         """End the flood; each stream announces in one row what is still active."""
@@ -301,7 +309,6 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
         "reset": machine.reset,
         "in_service": machine.in_service,
         "noted": machine.noted,
-        "labelled": machine.noted,
     }
     match request.what:
         case "acknowledged":
@@ -310,6 +317,9 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
             return machine.shelve(now, handled.rules, at, request.seconds, request.until_clear)
         case "unshelved":
             return machine.unshelve(now, at)
+        case "labelled":
+            again = None if request.labelled is None else request.labelled.ask_again
+            return machine.labelled(now, request.alarm["number"], again)
         case "out_of_service":
             return machine.out_of_service(now, at)
     if request.what not in simple:

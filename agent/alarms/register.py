@@ -15,6 +15,8 @@ from agent.handling.dues import Dues
 from agent.handling.priority import priority
 from agent.handling.states import Severity, Standing, State, told
 from agent.handling.transition import AGENT, Door, Transition, What
+from agent.wording.language import ENGLISH
+from agent.wording.message import Message
 
 
 class Labelled(NamedTuple):
@@ -100,12 +102,15 @@ class Register:
         *,
         by: str = AGENT,
         door: Door = "agent",
-        why: str | None = None,
+        why: str | Message | None = None,
         number: int | None = None,
         severity: Severity | None = None,
         labelled: Labelled | None = None,
     ) -> Transition:
-        """Move a point to its next standing, and keep the transition for the logbook."""
+        """Move a point to its next standing, and keep the transition for the logbook.
+
+        ``why``: the words of a person or of the plant, or a message of the agent.
+        """
         label = labelled or Labelled()
         consequence, before = self.of(key[0]).consequence, self.standing(key)
         grave: Severity = severity or then.severity or "medium"
@@ -131,7 +136,8 @@ class Register:
             priority=urgent,
             by=by,
             door=door,
-            why=why,
+            why=ENGLISH.text(why) if isinstance(why, Message) else why,
+            reason=why if isinstance(why, Message) else None,
             until=then.shelving.until if then.shelving else label.ask_again,
             until_clear=then.shelving is not None and then.shelving.until_clear,
             shelvings=then.shelvings,

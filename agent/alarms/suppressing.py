@@ -11,6 +11,7 @@ from agent.alarms.register import Register
 from agent.handling import machine
 from agent.handling.states import Standing
 from agent.handling.suppression import Suppression, Suppressions
+from agent.wording.message import Message
 
 _LOG = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Suppressing:
         """Take measured values of a channel; see ``Suppressions.see``."""
         self._turned |= self._suppressions.see(stream, channel, times, values, at)
 
-    def reason(self, key: Key) -> str | None:
+    def reason(self, key: Key) -> str | Message | None:
         """Return why alarms of a point are suppressed now; None: they are not."""
         return self._suppressions.reason(key[0], *kind_and_channel(key[1]))
 

@@ -3,7 +3,7 @@
 The directory ``bundles`` beside the database contains:
 
     ran.json               networks that passed a trial, the highest version of each name that ran,
-                           and the bundle that each stream ran last
+                           and the bundles that each stream ran last and before that
     DIGEST.fieldwatch      a copy of each of those; other copies are removed
     NAME.downgrade         a person's permission to run this version and later ones again
 
@@ -17,8 +17,8 @@ import json
 import logging
 import pwd
 import threading
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,17 +46,25 @@ class _Ran:
     tried: list[str] = field(default_factory=list)  # oldest first
     floors: dict[str, int] = field(default_factory=dict)  # version, by the bundle's name
     streams: dict[str, str] = field(default_factory=dict)  # digest, by the stream's name
+    before: dict[str, str] = field(default_factory=dict)  # what a stream ran before it, likewise
 
     @classmethod
     def of(cls, document: Any) -> _Ran:
         """Return the content of a document; raise ValueError if an agent did not write it."""
+        if isinstance(document, dict):
+            document = {"before": {}, **document}  # an older version did not write it
         match document:
-            case {"tried": list(tried), "floors": dict(floors), "streams": dict(streams)}:
-                texts = [*tried, *floors, *streams, *streams.values()]
+            case {
+                "tried": list(tried),
+                "floors": dict(floors),
+                "streams": dict(streams),
+                "before": dict(before),
+            }:
+                texts = [*tried, *floors, *streams, *streams.values(), *before, *before.values()]
                 if all(type(text) is str for text in texts) and all(
                     type(version) is int for version in floors.values()
                 ):
-                    return cls(tried, floors, streams)
+                    return cls(tried, floors, streams, before)
         raise ValueError("not in the format that an agent writes")
 
 
@@ -117,9 +125,17 @@ class Ledger:
 
     def copy_of_previous(self, stream: str) -> Path | None:
         """Return the copy of the bundle that a stream ran last; None: none."""
-        digest = self._ran.streams.get(stream)
-        path = None if digest is None else self._copy(digest)
-        return path if path is not None and path.exists() else None
+        return next(self._copies(self._ran.streams.get(stream)), None)
+
+    def copy_of_other(self, stream: str, digest: str) -> Path | None:
+        """Return the copy of the newest bundle that a stream ran, but for one; None: none."""
+        ran = (self._ran.streams.get(stream), self._ran.before.get(stream))
+        return next(self._copies(*(one for one in ran if one != digest)), None)
+
+    def _copies(self, *digests: str | None) -> Iterator[Path]:
+        """Yield the copies that there are."""
+        paths = (self._copy(digest) for digest in digests if digest is not None)
+        return (path for path in paths if path.exists())
 
     def _copy(self, digest: str) -> Path:
         return self.directory / f"{digest}{_COPY}"
@@ -139,6 +155,13 @@ class Ledger:
             before, ran = json.dumps(self._document()), self._ran
             copies = {bundle.digest: bundle for bundle in running.values()}
             kept = {digest for digest, bundle in copies.items() if self._keep(bundle)}
+            ran.before = {
+                name: digest for name, digest in ran.before.items() if name in streams
+            } | {
+                name: ran.streams[name]
+                for name, one in running.items()
+                if one.digest in kept and ran.streams.get(name, one.digest) != one.digest
+            }
             ran.streams = {
                 name: digest
                 for name, digest in ran.streams.items()
@@ -196,7 +219,8 @@ class Ledger:
 
     def _clean(self) -> None:
         """Remove copies that no stream needs, and partial files left by a power cut."""
-        needed = {self._copy(digest).name for digest in self._ran.streams.values()}
+        digests = {*self._ran.streams.values(), *self._ran.before.values()}
+        needed = {self._copy(digest).name for digest in digests}
         try:
             for path in self.directory.iterdir():
                 ours = path.name.endswith((_COPY, PARTIAL)) and _DOWNGRADE not in path.name
@@ -208,8 +232,7 @@ class Ledger:
             _LOG.warning("%s cannot be cleaned up: %s", self.directory, error.strerror)
 
     def _document(self) -> dict[str, Any]:
-        ran = self._ran
-        return {"tried": ran.tried, "floors": ran.floors, "streams": ran.streams}
+        return asdict(self._ran)
 
     def _write(self) -> None:
         try:
@@ -237,14 +260,7 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
         StoreError: the permission cannot be written, or ``ran.json`` cannot be read.
 
     """
-    ran = store_directory / DIRECTORY / _RAN
-    try:
-        open_file(ran).close()
-    except FileNotFoundError:  # nothing ran
-        pass
-    except OSError as error:
-        raise StoreError(f"{ran}: cannot be read: {error.strerror}; run this as root") from error
-    floor = Ledger(store_directory).floor(name)
+    floor = _readable(store_directory).floor(name)
     if version >= floor:
         why = f"the lowest is {floor}" if floor else "no signed version has run here"
         raise ConfigError(f"{name}: version {version} can run anyway: {why}")
@@ -254,6 +270,28 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
     return floor
+
+
+def copy_of_other(store_directory: Path, stream: str, digest: str) -> Path | None:
+    """Return the copy of the newest bundle that a stream ran, but for the one with this digest.
+
+    Raises:
+        StoreError: ``ran.json`` cannot be read.
+
+    """
+    return _readable(store_directory).copy_of_other(stream, digest)
+
+
+def _readable(store_directory: Path) -> Ledger:
+    """Return the ledger for a command, which takes none that it cannot read for an empty one."""
+    ran = store_directory / DIRECTORY / _RAN
+    try:
+        open_file(ran).close()
+    except FileNotFoundError:  # nothing ran
+        pass
+    except OSError as error:
+        raise StoreError(f"{ran}: cannot be read: {error.strerror}; run this as root") from error
+    return Ledger(store_directory)
 
 
 def _is_copy(path: Path, bundle: Bundle) -> bool:

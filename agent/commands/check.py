@@ -20,6 +20,7 @@ from agent.bundles.trust import told
 from agent.bundles.verdict import objection
 from agent.commands.apart import NOT_ASKED, Apart
 from agent.commands.check_onsite import on_site
+from agent.commands.check_page import page
 from agent.commands.finding import UNAVAILABLE, Finding
 from agent.commands.secrecy import other_user, secrets
 from agent.config import load as configuration
@@ -158,6 +159,7 @@ def check(config_file: Path, other: Access | None = None) -> list[Finding]:
     findings.append(_store(config.store.directory))
     findings += secrets(config)
     findings += on_site(config)
+    findings += page(config)
     findings += _broker(config, other)
     return findings
 
@@ -377,6 +379,22 @@ def _commands(config: AgentConfig) -> Iterator[Finding]:
     else:
         nobody = f"on, but {config.keys.directory} has no unrevoked key of the role operate"
         yield Finding(True, "commands", nobody, mark="warn")
+    if config.mqtt.commands.has_own_user:
+        yield _user_of_commands(config.mqtt.for_commands, _client_id(config))
+
+
+def _user_of_commands(broker: BrokerTable, client_id: str) -> Finding:
+    what = f"commands at {broker.host}:{broker.port}"
+    try:
+        probe_broker(broker, client_id)
+    except LinkError as error:
+        return Finding(False, what, error.without(broker), UNAVAILABLE)
+    user = "their certificate" if broker.username is None else f"user {broker.username}"
+    return Finding(True, what, f"accepts {user}")
+
+
+def _client_id(config: AgentConfig) -> str:
+    return f"fieldwatch-check:{config.gateway.site}:{config.gateway.name}"
 
 
 def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
@@ -384,11 +402,11 @@ def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
         yield Finding(True, "broker", "none configured; central ops receives nothing")
         return
     what = f"broker {config.mqtt.host}:{config.mqtt.port}"
-    client_id = f"fieldwatch-check:{config.gateway.site}:{config.gateway.name}"
+    client_id = _client_id(config)
     try:
         protocol = probe_broker(config.mqtt, client_id)
     except LinkError as error:
-        yield Finding(False, what, str(error), UNAVAILABLE)
+        yield Finding(False, what, error.without(config.mqtt), UNAVAILABLE)
         return
     yield Finding(True, what, f"accepts the connection{_LOSSY if protocol == '3.1.1' else ''}")
     if other is None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent.alarms.lifecycle import OPENED
-from agent.commands.alarms.grouped import kinds
 from agent.commands.life import Life, life
 
 if TYPE_CHECKING:
@@ -88,5 +87,4 @@ def _briefly(
         elif not row.get("chattering") or row["announces"]:
             yield {**alarm, "raised_as": row}
     for (stream, state), members in groups.items():
-        group = {"stream": stream, "state": state, "count": len(members), "kinds": kinds(members)}
-        yield {"group": group}
+        yield {"group": {"stream": stream, "state": state, "members": members}}

@@ -85,13 +85,13 @@ def forecast(
     """
     config = configuration.load(config_file)
     table = config.stream(stream)
-    detector = _detector(config, table)
+    detector = detector_of(config, table)
     forecaster = detector.forecaster
     assert forecaster is not None
     _check_horizon(forecaster, horizon_steps, recursive)
     _check_plans(forecaster, plans, horizon_steps)
     with Reader(config.store.directory) as reader:
-        offsets = _offsets(detector, reader.state(stream))
+        offsets = adapted_offsets(detector, reader.state(stream))
         state = _history(detector, _samples(reader, stream, detector))
         watched = life(reader)
     context = forecaster.context(state)
@@ -119,7 +119,14 @@ def forecast(
     return document
 
 
-def _detector(config: AgentConfig, table: StreamTable) -> Detector:
+def detector_of(config: AgentConfig, table: StreamTable) -> Detector:
+    """Return the detector of a stream, which has a forecaster.
+
+    Raises:
+        ConfigError: it has none.
+        BundleError: the bundle is refused.
+
+    """
     if table.bundle is None:
         assert table.baseline is not None
         detector = baseline(table.baseline)
@@ -162,8 +169,10 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
                 f"--plan {plan.channel}: this bundle cannot be asked so: name the channels that"
                 " people set in forecast.coupling.plannable, and train again"
             )
-        advice = nearest(plan.channel, known) or f"; allowed are {', '.join(known)}"
-        raise ConfigError(f"--plan {plan.channel}: no such channel can be planned{advice}")
+        raise ConfigError(
+            f"--plan {plan.channel}: no such channel can be planned{nearest(plan.channel, known)};"
+            f" allowed are {', '.join(known)}"
+        )
 
 
 def _plannable(forecaster: Forecaster) -> Sequence[str]:
@@ -188,7 +197,7 @@ def _planned(
     return made._replace(times=made.times[:horizon], quantiles=moved[:, :horizon])
 
 
-def _offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
+def adapted_offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
     """Return the intervals adapted by the agent, or the exported ones if it never ran."""
     assert detector.forecaster is not None
     try:

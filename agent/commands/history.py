@@ -153,10 +153,17 @@ def _table(document: dict[str, Any], channel: str) -> Iterator[str]:
         yield f"{point['time']:<24}  {point['samples']:>8}  {columns}  {score:>8}"
 
 
-def chart(document: dict[str, Any], blocks: bool, score: str = _SCORE) -> Iterator[str]:
+def chart(
+    document: dict[str, Any], blocks: bool, score: str = _SCORE, to: str = "to"
+) -> Iterator[str]:
     """Yield a line for each channel and for the score, from its lowest to its highest value.
 
-    ``score``: what the line of the score is called.
+    Args:
+        document: Of ``history``.
+        blocks: Whether the terminal has block characters.
+        score: What the line of the score is called.
+        to: The word between the lowest and the highest value.
+
     """
     points = document["points"]
     first_s = _unix_s(points[0]["time"])
@@ -172,7 +179,7 @@ def chart(document: dict[str, Any], blocks: bool, score: str = _SCORE) -> Iterat
         known = [value for value in values if value is not None]
         low, high = (min(known), max(known)) if known else (None, None)
         line = _line(places, values, _BLOCKS if blocks else _LETTERS)
-        yield f"{cell(name):<{width}}  {_text(low):>10} to {_text(high):<10}  {line}"
+        yield f"{cell(name):<{width}}  {_text(low):>10} {to} {_text(high):<10}  {line}"
 
 
 def _line(places: Sequence[int], values: Sequence[float | None], steps: str) -> str:

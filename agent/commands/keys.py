@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from models import keys
 from models.errors import ConfigError
+from models.keys import Role
+
+_EFFECT: Final[Mapping[Role, str]] = {
+    "bundle": "bundles are checked at the next reload or start",
+    "collector": "its messages are refused within 5 s",
+    "gateway": "its messages are refused within 5 s",
+    "operate": "commands by it are refused from now on",
+}
 
 
 def directory(config_file: Path, given: Path | None) -> Path:
@@ -60,11 +68,10 @@ def revoke(directory: Path, key_id: str, why: str) -> str:
 
     """
     file = keys.revoke(directory, key_id, why)
-    known = [key.source for key in keys.read_keys(directory) if key.key_id.hex() == key_id]
-    told = ", ".join(known) or f"no key in {directory} has this id"
-    return (
-        f"{file}: key {key_id} is revoked ({told}); bundles are checked at the next reload or start"
-    )
+    known = [key for key in keys.read_keys(directory) if key.key_id.hex() == key_id]
+    told = ", ".join(key.source for key in known) or f"no key in {directory} has this id"
+    when = _EFFECT[known[0].role] if known else _EFFECT["bundle"]
+    return f"{file}: key {key_id} is revoked ({told}); {when}"
 
 
 def describe(document: Mapping[str, Any]) -> Iterator[str]:

@@ -30,6 +30,12 @@ def labels() -> None:
     help="Also write the stored readings around the labels to this file, as a recording.",
 )
 @click.option(
+    "--windows-in",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write a CSV file for each labelled alarm into this directory: what was observed,"
+    " what was expected, and the score.",
+)
+@click.option(
     "--around-s",
     type=Number(0, 86_400),
     default=600.0,
@@ -37,7 +43,13 @@ def labels() -> None:
     help="With --windows: so many seconds before and after each label, too.",
 )
 @config_option
-def export(stream: str, windows: Path | None, around_s: float, config_file: Path) -> int:
+def export(
+    stream: str,
+    windows: Path | None,
+    windows_in: Path | None,
+    around_s: float,
+    config_file: Path,
+) -> int:
     """Print a stream's labels as CSV, for data.labels of fieldwatch-trainer.
 
     Confirmed faults, maintenance and what is not explained yet are cut out of its recordings. False
@@ -51,6 +63,8 @@ def export(stream: str, windows: Path | None, around_s: float, config_file: Path
         found, now_s = labelled.labels(reader, stream), time.time()
         if windows is not None:
             _write(reader, stream, found, windows, around_s, now_s)
+        if windows_in is not None:
+            _write_windows(reader, found, windows_in)
     say_lines(labelled.as_csv(found, now_s))
     return 0
 
@@ -70,6 +84,19 @@ def _write(
     replace(path, f"{made.text}\n".encode())
     told = f"{path}: {made.samples} samples around {len(found)} labels"
     if made.gone:
-        names = ", ".join(f"{one['stream']}#{one['number']}" for one in made.gone)
-        told += f"; no reading is stored any more of {names}"
+        told += f"; no reading is stored any more of {_names(made.gone)}"
     say_error("fieldwatch-agent", told)
+
+
+def _write_windows(reader: Reader, found: Sequence[dict[str, Any]], directory: Path) -> None:
+    from agent.commands.alarms.windowed import write
+
+    made = write(reader, found, directory)
+    told = f"{directory}: {len(made.files)} windows"
+    if made.gone:
+        told += f"; no window is kept of {_names(made.gone)}"
+    say_error("fieldwatch-agent", told)
+
+
+def _names(labels: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(f"{one['stream']}#{one['number']}" for one in labels)

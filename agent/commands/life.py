@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from agent.store.reader import Reader
+from agent.wording.language import ENGLISH, Language
+from agent.wording.message import Message
 from models.errors import StoreError
 from models.times import unix_s
 
 STALE_S: Final = 30.0  # an agent that runs updates its status with every commit
 NOT_WATCHING: Final = 3  # the exit code, as systemctl status and LSB init scripts have it
+_WHY: Final = ("life.stopped", "life.killed", "life.hangs")
 
 
 class Life(NamedTuple):
@@ -25,13 +28,21 @@ class Life(NamedTuple):
     last_sign: str | None  # of life, RFC 3339: when the agent last stored its status
     why: str | None  # why nothing watches; None: an agent does
 
-    def told(self, time: Callable[[str], str] = str) -> str | None:
-        """Return a line that says that nothing watches; None if an agent does.
+    def told(self, told: Language = ENGLISH) -> str | None:
+        """Return a line that says that nothing watches; None if an agent does."""
+        if self.why is None:
+            return None
+        known = {"why": self.said(told)}
+        if self.last_sign is None:
+            return told.text(Message("life.not_watching", known))
+        since = {"since": told.written("since_at", self.last_sign)}
+        return told.text(Message("life.not_watching_since", known | since))
 
-        ``time`` writes a time for the reader; by default it stays RFC 3339.
-        """
-        since = "" if self.last_sign is None else f" since {time(self.last_sign)}"
-        return None if self.watching else f"NOT WATCHING{since}: {self.why}"
+    def said(self, told: Language) -> str:
+        """Return why nothing watches, or ""; the reason of an unreadable store stays English."""
+        known = {ENGLISH.phrase(key, key): key for key in _WHY}
+        why = self.why or ""
+        return told.phrase(known[why], why) if why in known else why
 
     @property
     def exit_code(self) -> int:
@@ -64,9 +75,9 @@ def life_of(document: dict[str, Any], held: bool | None, now: datetime) -> Life:
     """
     why = None
     if not document["running"]:
-        why = "the agent was stopped"
+        why = ENGLISH.phrase("life.stopped", "stopped")
     elif held is False:
-        why = "the agent was killed, or the power failed, and it was not started again"
+        why = ENGLISH.phrase("life.killed", "killed")
     elif (now - datetime.fromisoformat(document["updated"])).total_seconds() > STALE_S:
-        why = "the agent hangs, or cannot store; see journalctl -u fieldwatch-agent"
+        why = ENGLISH.phrase("life.hangs", "hangs")
     return Life(why is None, document["updated"], why)

@@ -33,6 +33,8 @@ class Service(NamedTuple):
 def secrets(config: AgentConfig) -> Iterator[Finding]:
     """Warn of each secret of the configuration that is not protected."""
     brokers: dict[str, BrokerTable] = {"mqtt": config.mqtt} if config.mqtt else {}
+    if config.mqtt is not None and config.mqtt.commands.has_own_user:
+        brokers["mqtt.commands"] = config.mqtt.for_commands
     if config.on_site.mqtt is not None:
         brokers["on_site.mqtt"] = config.on_site.mqtt
     brokers |= {

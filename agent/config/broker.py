@@ -121,6 +121,20 @@ class MqttTable(BrokerTable):
     )
 
     @property
+    def for_commands(self) -> MqttTable:
+        """The broker with the user of the connection for commands."""
+        if not self.commands.has_own_user:
+            return self
+        names = ("username", "password_file", "tls_cert_file", "tls_key_file")
+        return self.model_copy(update={name: getattr(self.commands, name) for name in names})
+
+    @model_validator(mode="after")
+    def _encrypted(self) -> MqttTable:
+        if self.commands.tls_cert_file is not None and self.tls_ca_file is None:
+            raise ValueError("commands.tls_cert_file needs tls_ca_file: without it is no TLS")
+        return self
+
+    @property
     def needs_key(self) -> bool:
         """Whether the collector's words count only with its signature."""
         return self.acknowledgement == "central" and not self.unsigned_acknowledgements

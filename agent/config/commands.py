@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from agent.config.kinds import Count
+from agent.config.kinds import Count, FilePath
 from models.settings import Table
-from models.validation import Field
+from models.validation import Field, model_validator
 
 
 class CommandsTable(Table):
@@ -14,6 +14,20 @@ class CommandsTable(Table):
         False,
         description="Whether this gateway accepts commands that a key with the role operate in"
         " keys.directory has signed",
+    )
+    username: str | None = Field(
+        None,
+        description="User at the broker for the connection of the commands, if the broker allows a"
+        " user one connection only; else the user of [mqtt]",
+    )
+    password_file: FilePath | None = Field(
+        None, description="File that contains only the password of this user"
+    )
+    tls_cert_file: FilePath | None = Field(
+        None, description="The certificate (PEM) of this user, if the broker asks for one"
+    )
+    tls_key_file: FilePath | None = Field(
+        None, description="The key (PEM) of tls_cert_file, if it is not in the same file"
     )
     validity_max_s: float = Field(
         3600.0,
@@ -48,3 +62,16 @@ class CommandsTable(Table):
         le=262_144,
         description="Largest size of one part of an answer with samples",
     )
+
+    @property
+    def has_own_user(self) -> bool:
+        """Whether their connection has another user than that of the uplink."""
+        return self.username is not None or self.tls_cert_file is not None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CommandsTable:
+        if (self.username is None) != (self.password_file is None):
+            raise ValueError("a user of its own needs both username and password_file")
+        if self.tls_key_file is not None and self.tls_cert_file is None:
+            raise ValueError("tls_key_file needs tls_cert_file")
+        return self

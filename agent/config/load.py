@@ -90,6 +90,12 @@ class StoreTable(Table):
     logbook_rows_max: Count = Field(
         200_000, description="Rows of the alarms' logbook; the oldest go first"
     )
+    windows_bytes_max: int = Field(
+        2**24,
+        ge=0,
+        description="Size of the samples that are kept around alarms, at most an eighth of"
+        " bytes_max; above it, the oldest are deleted first, and those of labelled alarms last",
+    )
     samples_days_max: Positive | None = Field(
         None, description="Drop samples older than this, by their own times; absent: no limit"
     )
@@ -448,6 +454,12 @@ class AgentConfig(Table):
             TopologicalSorter(arrows).prepare()
         except CycleError as error:
             circle = ", ".join(f"{kind} of {name}" for name, kind in error.args[1])
+            if len(set(error.args[1])) == 1:
+                name, kind = error.args[1][0]
+                raise ValueError(
+                    f"stream {name}: alarms.suppress: the alarm {kind} would suppress itself; set"
+                    f" kinds, without {kind!r}"
+                ) from error
             raise ValueError(
                 f"alarms.suppress: these alarms suppress each other in a circle: {circle}; name"
                 " the kinds that each suppresses"

@@ -24,6 +24,7 @@ RELOADED: Final = (
     ("store", "alarm_rows_max"),
     ("store", "logbook_rows_max"),
     ("store", "bytes_max"),
+    ("store", "windows_bytes_max"),
     ("store", "samples_days_max"),
     ("store", "alarms_days_max"),
     ("store", "history_days_max"),

@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, get_args
 
 from agent.config.kinds import Count
 from agent.handling.states import Consequence
+from agent.wording.message import Message, Value
 from models.manifest import (
     PERIOD_S_MIN,
     SAMPLES_MAX,
@@ -33,16 +34,16 @@ ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 
 
 def _instant(text: str) -> str:
-    if not any(text.endswith(zone) for zone in ("Z", "z")) and not _OFFSET.search(text):
-        raise ValueError("there is no zone: end it with Z or an offset such as +01:00")
     try:
-        unix_s(text)
+        unix_s(_OFFSET.sub("", text) + "Z")
     except ValueError:
         raise ValueError("is no time as in RFC 3339, e.g. 2026-03-01T00:00:00Z") from None
+    if not _OFFSET.search(text):
+        raise ValueError("there is no zone: end it with Z or an offset such as +01:00")
     return text
 
 
-_OFFSET: Final = re.compile(r"[+-]\d\d:\d\d$")
+_OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d:\d\d)$")
 Instant = Annotated[str, AfterValidator(_instant)]  # RFC 3339
 
 
@@ -274,17 +275,18 @@ class WhenTable(Table):
         if self.alarm is not None and (bounds or self.deadband):
             raise ValueError("above, below and deadband belong to a channel, not to an alarm")
         if len(bounds) == 2 and bounds[0] >= bounds[1]:
-            raise ValueError(f"above {bounds[0]:g} is not below below {bounds[1]:g}")
+            low, high = bounds
+            raise ValueError(f"above = {low:g}, below = {high:g}: no value is between the two")
         return self
 
-    def told(self, own: str) -> str:
+    def message(self, own: str) -> Message:
         """Return the condition in words; ``own``: name of the stream that has it."""
-        stream = self.stream or own
+        stream: dict[str, Value] = {"stream": self.stream or own}
         if self.channel is None:
-            return f"{stream} has the alarm {self.alarm}"
-        bounds = (("above", self.above), ("below", self.below))
-        beyond = " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
-        return f"{stream} {self.channel} is {beyond}"
+            return Message("when.alarm", stream | {"kind": self.alarm})
+        bounds: dict[str, Value] = {"above": self.above, "below": self.below}
+        given = {name: bound for name, bound in bounds.items() if bound is not None}
+        return Message(f"when.{'_'.join(given)}", stream | {"channel": self.channel} | given)
 
 
 class SuppressTable(Table):
@@ -336,6 +338,13 @@ class StreamAlarmsTable(Table):
     latching: bool = Field(
         False,
         description="A cleared alarm stays latched until a person acknowledges and resets it",
+    )
+    window_samples: int = Field(
+        240,
+        ge=0,
+        le=5000,
+        description="Samples kept from before the onset of an alarm, and as many from after its"
+        " opening, with the expected values and the scores; 0: none",
     )
     suppress: list[SuppressTable] = Field(
         default_factory=list,

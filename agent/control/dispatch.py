@@ -23,6 +23,10 @@ class Later:
         self.answer: Answer | None = None
 
 
+def _named(command: Command) -> str:
+    return command.name
+
+
 class Verb(NamedTuple):
     """The function of a command, and its properties."""
 
@@ -34,6 +38,7 @@ class Verb(NamedTuple):
     behalf: bool = False  # whether the web page may ask it for a person
     # called with the result once the change is on the disk, before the answer
     stored: Callable[[Command, Mapping[str, Any]], None] | None = None
+    named: Callable[[Command], str] = _named  # what is requested, for the log
 
 
 class Dispatcher:
@@ -119,7 +124,7 @@ class Dispatcher:
             if command.asker.person is not None and not verb.behalf:
                 raise Refused("not_allowed", f"{command.name} cannot be asked for other people")
             if verb.changes:
-                _LOG.info("%s requested by %s", command.name, command.asker)
+                _LOG.info("%s requested by %s", verb.named(command), command.asker)
             return verb.run(command)
         except Refused as refusal:
             return refusal

@@ -15,14 +15,21 @@ from agent.inputs.plant import PERIOD_S, Pump, csv_line
 class PumpLine:
     """Writes the pump's samples to a pseudo-terminal, as a device would; a context manager."""
 
-    def __init__(self, pump: Pump, speed: float = 1.0, samples: int | None = None) -> None:
+    def __init__(
+        self,
+        pump: Pump,
+        speed: float = 1.0,
+        samples: int | None = None,
+        goes_on: bool = False,
+    ) -> None:
         """Take the pump, whose clock runs ``speed`` times as fast, and stop after ``samples``.
 
         The pump's clock starts late by so much that it agrees with the real one at the end.
+        ``goes_on``: write more samples after these.
         """
         self._pump = pump
         self._every_s = PERIOD_S / speed
-        self._samples = samples
+        self._samples, self._goes_on = samples, goes_on
         self._behind_s = (speed - 1) * self._every_s * (samples or 0)
         self._controller, self._device = pty.openpty()
         tty.setraw(self._device)
@@ -51,8 +58,8 @@ class PumpLine:
 
     @property
     def over(self) -> bool:
-        """Whether all samples are written and read."""
-        if self.lines != self._samples:
+        """Whether ``samples`` are written and read."""
+        if self._samples is None or self.lines < self._samples:
             return False
         unread, _, _ = select.select([self._device], [], [], 0)
         return not unread
@@ -65,7 +72,7 @@ class PumpLine:
 
     def _write(self) -> None:
         began = time.monotonic()
-        while self.lines != self._samples and not self._stop.wait(
+        while (self._goes_on or self.lines != self._samples) and not self._stop.wait(
             max(0.0, began + self.lines * self._every_s - time.monotonic())
         ):
             row = self._pump.run(1)[0]

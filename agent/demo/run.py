@@ -23,6 +23,7 @@ from agent.demo.broker import Broker
 from agent.demo.fan import fan
 from agent.demo.line import PumpLine
 from agent.demo.ops import Ops
+from agent.demo.page import DemoPage, NoPage
 from agent.demo.screen import CHART_WIDTH, COLUMN_SAMPLES, View, head, screen
 from agent.health.measured import rss_max_mb
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, sudden
@@ -55,8 +56,15 @@ class FaultNotFound(FieldwatchError):
 class Demo:
     """One run of the demo in its own directory."""
 
-    def __init__(self, directory: Path, seconds: float, fault: FaultKind, seed: int) -> None:
-        self._directory = directory
+    def __init__(
+        self,
+        directory: Path,
+        seconds: float,
+        fault: FaultKind,
+        seed: int,
+        page: DemoPage | None = None,
+    ) -> None:
+        self._directory, self._page = directory, page
         self._seconds = seconds
         self._fault = fault
         # a drift takes over an hour, so the pump's clock runs faster
@@ -71,22 +79,44 @@ class Demo:
         self._look_again = 0.0  # monotonic
         self._rss_max_mb = 0.0
 
-    def run(self, show: bool) -> dict[str, Any]:
-        """Run it; return the summary."""
+    def run(self, show: bool, stay: bool = False) -> dict[str, Any]:
+        """Run it; return the summary.
+
+        Args:
+            show: Whether to draw what happens.
+            stay: Whether agent, pump and page go on afterwards, until somebody interrupts them.
+
+        """
         with Broker(self._directory) as broker, Ops(broker.port) as ops:
-            with PumpLine(self._pump, self._speed, self._samples) as line:
+            with PumpLine(self._pump, self._speed, self._samples, goes_on=stay) as line:
                 agent = self._start_agent(line.port, broker)
                 try:
                     self._wait_until_it_reads(agent, show)
                     line.start()
                     self._watch(agent, line, ops, show)
+                    fault_at = line.started_s + self._fault_at_s
+                    if stay:
+                        return self._stay(agent, self._summary(ops, fault_at, broker.name))
                 finally:
                     line.stop()
                     _stop(agent)
-                fault_at = line.started_s + self._fault_at_s
+                    if self._page is not None:
+                        self._page.stop()
             time.sleep(REFRESH_S)  # the last messages may still be on their way to ops
             ops.drain()
             return self._summary(ops, fault_at, broker.name)
+
+    def _stay(self, agent: subprocess.Popen[bytes], outcome: dict[str, Any]) -> dict[str, Any]:
+        """Show the summary, and go on until somebody interrupts."""
+        assert self._page is not None
+        for line in [*conclusion(outcome), "", f"The page: {self._page.told()}", "Ctrl-C ends it."]:
+            say(line)
+        try:
+            while True:
+                self._check(agent)
+                time.sleep(REFRESH_S)
+        except KeyboardInterrupt:
+            return outcome
 
     def _start_agent(self, port: str, broker: Broker) -> subprocess.Popen[bytes]:
         config = self._directory / "agent.toml"
@@ -101,8 +131,11 @@ class Demo:
                 port=port,
                 summary_s=10 * self._speed,
                 columns=["time", *(channel.name for channel in CHANNELS)],
+                page="" if self._page is None else self._page.tables,
             )
         )
+        if self._page is not None:
+            self._page.start(config)
         log = (self._directory / "agent.log").open("wb")
         with log:
             return subprocess.Popen(  # noqa: S603 - our own command line
@@ -151,6 +184,7 @@ class Demo:
             fault_at_s=self._fault_at_s / self._speed,
             ops=ops.lines,
             speed=self._speed,
+            page=None if self._page is None else self._page.told(),
         )
         try:
             status = store.status()
@@ -258,23 +292,46 @@ port = "{port}"
 stream = "{stream}"
 format = "csv"
 columns = {columns}
-"""
+
+{page}"""
 
 
-def run_demo(seconds: float, fault: FaultKind, seed: int, show: bool) -> dict[str, Any]:
+def run_demo(
+    seconds: float, fault: FaultKind, seed: int, show: bool, stay: bool = False
+) -> dict[str, Any]:
     """Run the demo in a temporary directory; return the summary.
+
+    Args:
+        seconds: How long the pump runs.
+        fault: What happens to it halfway.
+        seed: Of the pump.
+        show: Whether to draw what happens, and to serve the page meanwhile.
+        stay: Whether the page goes on afterwards, until somebody interrupts it.
 
     Raises:
         BrokerMissing: no broker can be started.
         AgentFailed: the agent did not start, or ended unasked; the text contains its log.
+        NoPage: ``stay``, but what the page needs is not installed.
 
     """
     with tempfile.TemporaryDirectory(prefix="fieldwatch-demo-") as directory:
-        outcome = Demo(Path(directory), seconds, fault, seed).run(show)
-    if show:
+        page = _page(Path(directory), show, stay)
+        outcome = Demo(Path(directory), seconds, fault, seed, page).run(show, stay)
+    if show and not stay:
         for line in conclusion(outcome):
             say(line)
     return outcome
+
+
+def _page(directory: Path, show: bool, needed: bool) -> DemoPage | None:
+    if not show and not needed:
+        return None
+    try:
+        return DemoPage(directory)
+    except NoPage:
+        if needed:
+            raise
+        return None
 
 
 def conclusion(outcome: dict[str, Any]) -> list[str]:

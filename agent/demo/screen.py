@@ -37,6 +37,7 @@ class View:
     ops: list[str] = field(default_factory=list)
     speed: float = 1.0  # of the pump's clock
     fan: list[str] = field(default_factory=list)  # a forecast, drawn
+    page: str | None = None  # where the web page is
 
 
 def chart(scores: Sequence[float], color: bool) -> list[str]:
@@ -89,7 +90,7 @@ def screen(view: View, color: bool, columns: int = 80, rows: int = 24) -> list[s
 
 
 def head(view: View, color: bool) -> list[str]:
-    """Return the demo's state in three lines: title, serial line, fault."""
+    """Return the demo's state in some lines: title, serial line, fault, page."""
     bold, off = (_BOLD, _OFF) if color else ("", "")
     to_fault = view.fault_at_s - view.elapsed_s
     fault = (
@@ -101,6 +102,7 @@ def head(view: View, color: bool) -> list[str]:
         f"{bold}Fieldwatch demo{off}   {view.elapsed_s:5.1f} of {view.seconds:.0f} s",
         f"  serial line  {view.readings_per_s:6.1f} readings/s, {view.readings} in all",
         f"  fault        {fault}",
+        *([] if view.page is None else [f"  page         {view.page}"]),
     ]
 
 

@@ -25,7 +25,7 @@ def command_topic(site: str, gateway: str) -> str:
 
 def answer_topic(site: str, gateway: str) -> str:
     """Return the topic where a gateway answers commands."""
-    return f"{ROOT}/{site}/{gateway}/answer"
+    return f"{command_topic(site, gateway)}/answer"
 
 
 def acknowledged_topic(site: str, gateway: str) -> str:

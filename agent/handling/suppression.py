@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from agent.wording.message import Message, Value
+
 
 class When(NamedTuple):
     """The condition of a suppression: a channel is beyond a value, or an alarm is active."""
@@ -42,7 +44,7 @@ class Suppression(NamedTuple):
 
     stream: str
     when: When
-    reason: str
+    reason: str | Message  # the plant's words, or made from the condition
     kinds: frozenset[str] | None = None  # None: all
     channels: frozenset[str] | None = None  # None: all, and alarms of no single channel, too
 
@@ -91,7 +93,7 @@ class Suppressions:
     def __init__(self, configured: Sequence[Suppression] = ()) -> None:
         self._all = {one.key: one for one in configured}
         self._watches = {key: _Watch() for key in self._all}
-        self._ended: dict[str, str] = {}  # why those ended that no longer apply, by key
+        self._ended: dict[str, Message] = {}  # why those ended that no longer apply, by key
         self.changed = bool(configured)  # whether the state differs from what was saved
 
     @property
@@ -155,7 +157,7 @@ class Suppressions:
         turned = watch.take(fulfilled, self._all[key].when, time)
         self.changed |= turned or (before is None) != (watch.since is None)
         if turned:
-            self._ended[key] = f"it is over: {self._all[key].reason}"
+            self._ended[key] = Message("reason.over", {"reason": _value(self._all[key].reason)})
         return turned
 
     def look(self, at: float) -> bool:
@@ -168,27 +170,29 @@ class Suppressions:
             self.changed |= watch.applies or watch.since is not None
             found |= watch.applies
             if watch.applies:
-                source = when.alarm or when.channel
-                self._ended[key] = (
-                    f"it is unknown whether it still applies, without a value of {when.stream}"
-                    f" {source} for {when.unknown_s:g} s: {self._all[key].reason}"
-                )
+                known = {
+                    "stream": when.stream,
+                    "source": when.alarm or when.channel,
+                    "unknown_s": when.unknown_s,
+                    "reason": _value(self._all[key].reason),
+                }
+                self._ended[key] = Message("reason.unknown", known)
             watch.applies, watch.since = False, None
         return found
 
-    def reason(self, stream: str, kind: str, channel: str | None) -> str | None:
+    def reason(self, stream: str, kind: str, channel: str | None) -> str | Message | None:
         """Return why alarms of this kind and channel are suppressed now; None: they are not."""
         for key, one in self._all.items():
             if self._watches[key].applies and one.concerns(stream, kind, channel):
                 return one.reason
         return None
 
-    def ended(self, stream: str, kind: str, channel: str | None) -> str:
+    def ended(self, stream: str, kind: str, channel: str | None) -> Message:
         """Return why alarms of this kind and channel are no longer suppressed."""
         for key, one in self._all.items():
             if key in self._ended and one.concerns(stream, kind, channel):
                 return self._ended[key]
-        return "it is no longer configured"
+        return Message("reason.not_configured")
 
     def move(self, by_s: float) -> None:
         """Move the gateway's times, because its clock was set by this much."""
@@ -207,3 +211,7 @@ class Suppressions:
             if key in self._watches:
                 applies, since, last = saved
                 self._watches[key] = _Watch(applies, since, last, at)
+
+
+def _value(reason: str | Message) -> Value:
+    return reason if isinstance(reason, str) else reason.document()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 from agent.handling.states import Condition, Consequence, Priority, Severity, State
+from agent.wording.message import Message
 from models.times import iso_time
 
 What = Literal[
@@ -26,6 +27,7 @@ What = Literal[
     "settled",
     "ungrouped",
     "reminded",
+    "look_again",
     "noted",
     "labelled",
 ]
@@ -55,6 +57,7 @@ SAID: Final[dict[What, str]] = {  # for people
     "settled": "does not chatter any more",
     "ungrouped": "the flood of alarms is over",
     "reminded": "reminder: acknowledged, and still active",
+    "look_again": "reminder: look again, nothing was found yet",
     "noted": "note",
     "labelled": "label",
 }
@@ -78,6 +81,7 @@ class Transition(NamedTuple):
     by: str  # the user's name, or ``AGENT``
     door: Door
     why: str | None = None  # the reason, or the note
+    reason: Message | None = None  # the reason for readers of any language, if the agent gave it
     # of a shelving: its latest end; of the label "nothing-found": when to ask again; Unix seconds
     until: float | None = None
     until_clear: bool = False  # of a shelving: it ends once the condition clears
@@ -94,4 +98,5 @@ class Transition(NamedTuple):
         """Return the transition as JSON data; ``docs/messages.md`` describes it."""
         times = {"until": self.until, "begin": self.begin, "end": self.end}
         told = {name: None if time is None else iso_time(time) for name, time in times.items()}
-        return self._asdict() | told | {"at": iso_time(self.at)}
+        reason = None if self.reason is None else self.reason.document()
+        return self._asdict() | told | {"at": iso_time(self.at), "reason": reason}

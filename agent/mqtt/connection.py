@@ -22,6 +22,7 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.guard import Guard
 from agent.mqtt.bounded_queue import BoundedQueue
@@ -54,6 +55,10 @@ _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 
 class LinkError(FieldwatchError):
     """The broker cannot be reached, or refuses; the text says why."""
+
+    def without(self, broker: BrokerTable) -> str:
+        """Return the text without the broker's address, for where that is said already."""
+        return str(self).removeprefix(f"{broker.host}:{broker.port}: ")
 
 
 class Connected(NamedTuple):
@@ -100,7 +105,8 @@ class Received(NamedTuple):
     body: bytes
     packet: int  # for the acknowledgement, if that is not sent at once
     again: bool  # the broker has sent it before, without an acknowledgement
-    retained: bool = False  # it existed before the subscription, for an unknown time
+    # it existed before the subscription, for an unknown time; or see ``as_published``
+    retained: bool = False
 
 
 class TooLarge(NamedTuple):
@@ -283,14 +289,21 @@ class Connection:
                 made.UserProperty = list(form.user_properties)
         return self._properties[expiry_s, form]
 
-    def subscribe(self, topics: Sequence[str]) -> int:
+    def subscribe(self, topics: Sequence[str], *, as_published: bool = False) -> int:
         """Subscribe to these topics at QoS 1; return the packet number that the answer has.
+
+        ``as_published``: with MQTT 5 a message is ``retained`` also if it was published as such
+        while this side was subscribed. With 3.1.1 the broker does not say so.
 
         Raises:
             LinkError: the connection is gone.
 
         """
-        code, packet = self._client.subscribe([(topic, 1) for topic in topics])
+        if self._mqtt5:
+            options = SubscribeOptions(qos=1, retainAsPublished=as_published)
+            code, packet = self._client.subscribe([(topic, options) for topic in topics])
+        else:
+            code, packet = self._client.subscribe([(topic, 1) for topic in topics])
         if code != MQTTErrorCode.MQTT_ERR_SUCCESS or packet is None:
             raise LinkError("the connection is gone")
         return packet

@@ -27,11 +27,14 @@ from starlette.staticfiles import StaticFiles
 
 from agent.commands.alarms.listed import NoSuchAlarm
 from agent.commands.running import ask_running
+from agent.control.protocol import ROLES
 from agent.page import actions, alarms, events, health, overview, streams
+from agent.page.access import Notice, Why, inside
 from agent.page.actions import Asked
 from agent.page.charts import Charts
 from agent.page.data import Data
 from agent.page.described import Described
+from agent.page.sessions import Session
 from agent.page.stored import Stored
 from agent.page.watch import Watch
 from agent.page.words import LANGUAGE_COOKIE, THEME_COOKIE, THEMES, Languages, Words
@@ -62,7 +65,7 @@ class Page:
         self.stored = Stored(store)
         self.watch = Watch(self.stored)
         self._charts = Charts(config_file)
-        self._data = Data(self._charts)
+        self._data = Data(self._charts, self.stored, self._words)
         self._described = Described(self._charts)
         self._languages = Languages(config_file)
         self._templates = Environment(
@@ -86,6 +89,7 @@ class Page:
                 Route("/streams/{stream}", self._stream),
                 Route("/streams/{stream}/history.json", self._data.history),
                 Route("/streams/{stream}/forecast.json", self._data.forecast),
+                Route("/streams/{stream}/rivals.json", self._data.rivals),
                 Route("/streams/{stream}/spark.svg", self._data.spark),
                 Route("/health", self._health),
                 Route("/about", self._about),
@@ -178,7 +182,7 @@ class Page:
         stream = request.path_params["stream"]
         try:
             asked = actions.asked_of_group(stream, form)
-            await self._request(asked)
+            await self._request(request, asked)
         except FieldwatchError as error:
             return await self._failed(request, str(error), actions.status_of(error))
         return RedirectResponse("/alarms", 303)
@@ -188,23 +192,42 @@ class Page:
     ) -> Response:
         """Send a request to the agent, and show the alarm as it is then."""
         try:
-            await self._request(read())
+            await self._request(request, read())
         except FieldwatchError as error:
             return await self._show_alarm(request, str(error), form, actions.status_of(error))
         stream, number = request.path_params["stream"], request.path_params["number"]
         return RedirectResponse(f"/alarms/{stream}/{number}?done=1", 303)
 
-    async def _request(self, asked: Asked) -> dict[str, Any]:
-        return await asyncio.to_thread(ask_running, self._config_file, asked.verb, asked.arguments)
+    async def _request(self, request: Request, asked: Asked) -> dict[str, Any]:
+        """Ask the agent, for the person who is logged in."""
+        session = _session(request)
+        person = None if session is None else session.person
+        return await asyncio.to_thread(
+            ask_running, self._config_file, asked.verb, asked.arguments, person=person
+        )
+
+    # who may: see ``agent.page.access``
+
+    async def log_in(
+        self, request: Request, notice: Notice | None, wait_s: int, after: str
+    ) -> Response:
+        """Show the form to log in, and nothing of the store."""
+        words = self._words(request)
+        text = self._templates.get_template("login.html").render(
+            t=words.text, words=words, notice=notice, wait_s=str(wait_s), after=after
+        )
+        return HTMLResponse(text)
+
+    async def refused(self, request: Request, why: Why) -> Response:
+        """Say why a request was not done."""
+        return await self._failed(request, self._words(request).text(f"refused.{why}"), 403)
 
     # the rest
 
     async def _preferences(self, request: Request) -> Response:
         """Keep the language or the theme in a cookie, and go back."""
         wanted = request.query_params
-        back = wanted.get("back", "/")
-        # only a path of this page: "//host" and "/\host" would lead elsewhere
-        answer = RedirectResponse(back if back[:1] == "/" and back[1:2] not in "/\\" else "/", 303)
+        answer = RedirectResponse(inside(wanted.get("back", "/")), 303)
         if (name := wanted.get("language")) in self._languages.names:
             answer.set_cookie(LANGUAGE_COOKIE, str(name), max_age=_YEAR_S, samesite="lax")
         if (theme := wanted.get("theme")) in THEMES:
@@ -223,6 +246,7 @@ class Page:
         self, request: Request, name: str, words: Words, status: int = 200, **context: Any
     ) -> Response:
         seen = await self.watch.now()
+        session = _session(request)
         text = self._templates.get_template(f"{name}.html").render(
             t=words.text,
             words=words,
@@ -231,7 +255,8 @@ class Page:
             path=request.url.path,
             done="done" in request.query_params,
             symbols=overview.SYMBOLS,
-            session=getattr(request.state, "session", None),
+            session=session,
+            may={role: session is not None and session.person.may(role) for role in ROLES},
             chart_words=chart_words(words),
             **context,
         )
@@ -259,6 +284,12 @@ def chart_words(words: Words) -> str:
         "offset_s": offset.total_seconds() if offset else 0.0,
     }
     return json.dumps(known | now)
+
+
+def _session(request: Request) -> Session | None:
+    """Return the log-in of a request; None also without the guard before the views."""
+    found: Session | None = getattr(request.state, "session", None)
+    return found
 
 
 async def form_of(request: Request) -> dict[str, str]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
@@ -103,6 +104,15 @@ class Charts:
         request = {"stream": stream, "settings": list(settings), "plans": list(plans)}
         return await self._ask("forecast", {**request, "horizon_steps": horizon_steps})
 
+    async def rivals(self, stream: str) -> bytes:
+        """Return the forecast of a stream beside its rivals as JSON; ``drawn.rivals`` makes it.
+
+        Raises:
+            ChartError: there is no answer; its code says why.
+
+        """
+        return await self._ask("rivals", {"stream": stream})
+
     async def spark(self, stream: str) -> bytes:
         """Return the largest scores of the last hour as JSON; ``drawn.spark`` makes it.
 
@@ -111,15 +121,6 @@ class Charts:
 
         """
         return await self._ask("spark", {"stream": stream})
-
-    async def window(self, stream: str, number: int) -> bytes:
-        """Return the samples around the opening of an alarm as JSON; null if they are not kept.
-
-        Raises:
-            ChartError: there is no answer; its code says why.
-
-        """
-        return await self._ask("window", {"stream": stream, "number": number})
 
     async def describe(self) -> dict[str, Any]:
         """Return what the configuration says of each stream; ``drawn.describe`` makes it.
@@ -226,6 +227,10 @@ class _Worker:
         assert process.stdout is not None
         self._process, self._questions, self._answers = process, process.stdin, process.stdout
         self.pid = process.pid
+        # asyncio's own kill() would take the exit code away from who waits for it
+        self._handle: int | None = None
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            self._handle = os.pidfd_open(process.pid)
 
     @classmethod
     async def start(cls, config_file: Path) -> _Worker:
@@ -257,7 +262,10 @@ class _Worker:
 
     async def end(self) -> int:
         """Kill it; return with what it ended."""
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
         self._questions.close()
         return await self._process.wait()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from starlette.datastructures import QueryParams
@@ -13,6 +14,10 @@ from starlette.responses import JSONResponse, Response
 
 from agent.page.chart_protocol import POINTS_MAX, SPARK_S, ChartError, Code
 from agent.page.charts import Charts
+from agent.page.rivals import in_words
+from agent.page.stored import Stored
+from agent.page.words import Words
+from agent.store.windows import window
 
 _STATUSES: Final[Mapping[Code, int]] = {
     "unknown": 404,
@@ -23,6 +28,7 @@ _STATUSES: Final[Mapping[Code, int]] = {
     "ended": 503,
 }
 _CHANNELS_MAX: Final = 100  # named in a request
+_RIVALS_KEPT_S: Final = 60.0  # an answer costs a second of the worker or more
 _SPARK_KEPT_S: Final = 15.0  # many viewers see the same
 _WIDTH, _HEIGHT = 240, 40
 _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
@@ -31,8 +37,9 @@ _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
 class Data:
     """Answers the requests of the scripts."""
 
-    def __init__(self, charts: Charts) -> None:
-        self._charts = charts
+    def __init__(self, charts: Charts, stored: Stored, words: Callable[[Request], Words]) -> None:
+        self._charts, self._stored, self._words = charts, stored, words
+        self._rivals: dict[str, tuple[float, bytes]] = {}  # by stream: when it was made, answer
         self._sparks: dict[str, tuple[float, str]] = {}  # by stream: when it was made, picture
 
     async def history(self, request: Request) -> Response:
@@ -55,13 +62,23 @@ class Data:
         except ChartError as error:
             return refusal(error)
 
+    async def rivals(self, request: Request) -> Response:
+        """Answer with the rivals of a stream's forecast, in the viewer's words."""
+        stream, now_s = request.path_params["stream"], time.monotonic()
+        made_s, body = self._rivals.get(stream, (-math.inf, b""))
+        if now_s - made_s > _RIVALS_KEPT_S:
+            try:
+                body = await self._charts.rivals(stream)
+            except ChartError as error:
+                return refusal(error)
+            self._rivals[stream] = now_s, body
+        return JSONResponse(in_words(json.loads(body), self._words(request)))
+
     async def window(self, request: Request) -> Response:
-        """Answer with what the store kept of an alarm; null if it kept nothing."""
-        path = request.path_params
-        try:
-            return _json(await self._charts.window(path["stream"], path["number"]))
-        except ChartError as error:
-            return refusal(error)
+        """Answer with what the detector saw and expected around an alarm; null if it is gone."""
+        stream, number = request.path_params["stream"], request.path_params["number"]
+        seen = await self._stored.read(lambda reader: window(reader.query_records, stream, number))
+        return JSONResponse(None if seen is None else seen.document())
 
     async def spark(self, request: Request) -> Response:
         """Answer with the score of the last hour as a small picture."""

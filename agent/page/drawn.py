@@ -6,13 +6,14 @@ interpreter too, so only the chart worker imports it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from agent.commands import forecast as forecasts
+from agent.commands import rivals as comparison
 from agent.commands.history import unknown_stream
 from agent.commands.life import life
 from agent.commands.values import units
@@ -66,7 +67,7 @@ def history(
             advice = nearest(name, found.channels) or f"; there are {', '.join(found.channels)}"
             raise ChartError("unknown", f"stream {stream} has no channel {name!r}{advice}")
     points = with_gaps(found.points, found.interval_s)
-    table = _table(config_file, stream)
+    table, titles = _table(config_file, stream), _titles(config_file, stream, found.channels)
     of, limits = ({}, {}) if table is None else (units(table), _limits(table))
     return {
         "stream": stream,
@@ -79,6 +80,7 @@ def history(
         "channels": [
             {
                 "name": name,
+                "title": titles[name],
                 "unit": of.get(name),
                 "limits": limits.get(name, []),
                 "mean": _numbers(points.mean[:, column]),
@@ -213,9 +215,17 @@ def forecast(
     kept = ("stream", "bundle_digest", "coupled", "plannable", "set", "plan", "agent")
     return {
         **{key: document[key] for key in kept},
+        "titles": _titles(config_file, stream, document["forecast"]["channels"]),
         **_foretold(document["forecast"]),
         "hypothetical": None if supposed is None else _foretold(supposed),
     }
+
+
+def _titles(config_file: Path, stream: str, channels: Iterable[str]) -> dict[str, str]:
+    """Return the display name of each channel."""
+    table = _table(config_file, stream)
+    titles = {} if table is None else table.titles
+    return {name: titles.get(name) or plain_name(name) for name in channels}
 
 
 def _settings(texts: Sequence[str]) -> list[forecasts.Setting]:
@@ -252,4 +262,28 @@ def _foretold(made: dict[str, Any]) -> dict[str, Any]:
             for name, channel in made["channels"].items()
         ],
         "limits": made["limits"],
+    }
+
+
+def rivals(config_file: Path, stream: str) -> dict[str, Any]:
+    """Return the forecast of a stream beside its rivals; see ``agent.commands.rivals``.
+
+    Raises:
+        ConfigError: there is no such stream, or it has no forecaster.
+        DataError: the history is too short for a comparison, or has too many gaps.
+        StoreError: the agent's database or its record of bundles cannot be read.
+        BundleError: the bundle in force is refused.
+
+    """
+    document = comparison.rivals(config_file, stream)
+    origins = document["origins"]
+    kept = ("stream", "bundle_digest", "step_s", "compared_s", "season", "lines", "now", "agent")
+    return {
+        **{key: document[key] for key in kept},
+        "titles": _titles(config_file, stream, document["lines"][0]["channels"]),
+        "made_s": unix_s(document["made"]),
+        "origins": len(origins),
+        "first_s": unix_s(origins[0]),
+        "last_s": unix_s(origins[-1]),
+        "times": [unix_s(time) for time in document["times"]],
     }

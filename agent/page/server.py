@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from models.errors import FieldwatchError
+from agent.page.limits import HEADER_BYTES_MAX, BoundedProtocol
+from agent.page.settings import Settings
+from models.errors import ConfigError, FieldwatchError
 
 _FIRST_PASSED: Final = 3  # as SD_LISTEN_FDS_START of sd_listen_fds(3)
 _LOOK_S: Final = 1.0
@@ -64,12 +67,18 @@ class Server(uvicorn.Server):
     Args:
         config: Of uvicorn.
         idle_exit_s: Seconds without any connection after which it ends; None: it never does.
+        in_use: Whether it must not end, as somebody is logged in: sessions end with it.
 
     """
 
-    def __init__(self, config: uvicorn.Config, idle_exit_s: float | None) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        idle_exit_s: float | None,
+        in_use: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(config)
-        self._idle_exit_s = idle_exit_s
+        self._idle_exit_s, self._in_use = idle_exit_s, in_use
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal, or until it has been idle for long enough."""
@@ -83,16 +92,29 @@ class Server(uvicorn.Server):
         idle_s = 0.0
         while self._idle_exit_s is not None and idle_s < self._idle_exit_s:
             await asyncio.sleep(_LOOK_S)
-            idle_s = 0.0 if self.server_state.connections else idle_s + _LOOK_S
+            busy = self.server_state.connections or self._in_use()
+            idle_s = 0.0 if busy else idle_s + _LOOK_S
         if self._idle_exit_s is not None:
             self.should_exit = True
 
 
-def serve(app: ASGIApp, sockets: list[socket.socket], idle_exit_s: float | None) -> None:
-    """Serve the page until it is stopped."""
+def serve(
+    app: ASGIApp,
+    sockets: list[socket.socket],
+    settings: Settings,
+    idle_exit_s: float | None,
+    in_use: Callable[[], bool],
+) -> None:
+    """Serve the page until it is stopped.
+
+    Raises:
+        ConfigError: the certificate or its key cannot be used.
+
+    """
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        log_config=None,  # its messages go where ours go
+        log_level="error",  # not a line for each request that is no HTTP
         access_log=False,
         server_header=False,
         timeout_keep_alive=15,
@@ -100,5 +122,14 @@ def serve(app: ASGIApp, sockets: list[socket.socket], idle_exit_s: float | None)
         proxy_headers=False,
         lifespan="on",
         ws="none",
+        http=BoundedProtocol,
+        h11_max_incomplete_event_size=HEADER_BYTES_MAX,
+        ssl_certfile=settings.certificate_file,
+        ssl_keyfile=settings.key_file,
     )
-    asyncio.run(Server(config, idle_exit_s).serve(sockets))
+    try:
+        config.load()
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(filter(None, (settings.certificate_file, settings.key_file)))
+        raise ConfigError(f"the page's certificate cannot be used: {files}: {error}") from error
+    asyncio.run(Server(config, idle_exit_s, in_use).serve(sockets))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from agent.commands.alarms import listed
@@ -58,11 +58,15 @@ def detail(stream: str, found: Found, words: Words, known: Known) -> dict[str, A
         "channels": [(name, described.channel(known, stream, name)[0]) for name in found.channels],
         "spans": [(seconds, words.told.duration(seconds)) for seconds in SPANS_S],
         "alarms": [row(one, words) for one in found.alarms],
-        "forecast": _forecast(status.get("forecast"), words),
+        "forecast": _forecast(
+            status.get("forecast"), words, lambda name: described.channel(known, stream, name)[0]
+        ),
     }
 
 
-def _forecast(forecast: Mapping[str, Any] | None, words: Words) -> dict[str, Any] | None:
+def _forecast(
+    forecast: Mapping[str, Any] | None, words: Words, title: Callable[[str], str]
+) -> dict[str, Any] | None:
     """Return when the forecast begins, or how good it has been; None if there is none."""
     if forecast is None:
         return None
@@ -71,15 +75,17 @@ def _forecast(forecast: Mapping[str, Any] | None, words: Words) -> dict[str, Any
         "left": warm_up and words.told.duration(warm_up["left_s"]),
         "refused": forecast["refused"],
         "horizon": words.told.duration(forecast["horizon_s"]),
-        "accuracy": list(_accuracy(forecast["accuracy"], words)),
+        "accuracy": list(_accuracy(forecast["accuracy"], words, title)),
     }
 
 
-def _accuracy(accuracy: Mapping[str, Any], words: Words) -> Iterator[dict[str, str]]:
+def _accuracy(
+    accuracy: Mapping[str, Any], words: Words, title: Callable[[str], str]
+) -> Iterator[dict[str, str]]:
     for channel, one in accuracy.items():
         if one["judged"]:
             yield {
-                "channel": channel,
+                "channel": title(channel),
                 "error": words.told.measure(one["mae"], one["unit"]),
                 "coverage": words.told.share(one["coverage_80"])
                 if one.get("coverage_80") is not None

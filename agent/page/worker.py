@@ -75,19 +75,18 @@ class _Forecast(_Request):
         )
 
 
+class _Rivals(_Request):
+    stream: str
+
+    def document(self, config_file: Path) -> dict[str, Any]:
+        return drawn.rivals(config_file, self.stream)
+
+
 class _Spark(_Request):
     stream: str
 
     def document(self, config_file: Path) -> dict[str, Any]:
         return drawn.spark(config_file, self.stream, time.time())
-
-
-class _Window(_Request):
-    stream: str
-    number: int
-
-    def document(self, config_file: Path) -> None:
-        """Nothing: the store keeps no windows of alarms yet."""
 
 
 class _Describe(_Request):
@@ -99,8 +98,8 @@ class _Describe(_Request):
 _KINDS: Final[Mapping[str, type[_Request]]] = {
     "history": _History,
     "forecast": _Forecast,
+    "rivals": _Rivals,
     "spark": _Spark,
-    "window": _Window,
     "describe": _Describe,
 }
 

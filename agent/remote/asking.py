@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from agent.config.broker import BrokerTable
 from agent.dialects.topics import answer_topic, command_topic
-from agent.mqtt.connection import Connection, LinkError, Lost, Received, Subscribed
+from agent.mqtt.connection import Acknowledged, Connection, LinkError, Lost, Received, Subscribed
 from agent.mqtt.version import Version
 from agent.remote.message import CONTEXT, Order
 from models.errors import FieldwatchError
@@ -105,6 +105,8 @@ class _Asking:
                     left_s = max(1.0, self._order.expires - time.time())
                     topic = command_topic(self._order.site, self._order.gateway)
                     self._connection.publish(topic, body, expiry_s=left_s)
+                case Acknowledged(failed=True, reason=reason):
+                    raise LinkError(f"the broker does not pass the command on: {reason}")
                 case Lost(reason):
                     raise LinkError(reason)
                 case Received() as received if self._is_whole(received):

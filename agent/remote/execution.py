@@ -19,6 +19,7 @@ from agent.control.inbox import Command
 from agent.control.protocol import Refused
 from agent.remote.message import SAMPLES, Rejected, done, refused
 from agent.store.orders import FORGOTTEN, Known
+from models.printable import printable
 
 if TYPE_CHECKING:
     from agent.clock import Clock
@@ -70,7 +71,7 @@ class Execution:
 
     def verbs(self) -> dict[str, Verb]:
         """Return the command by which the listener asks the loop."""
-        return {VERB: Verb(self._do, _ARGUMENTS, shared=False)}
+        return {VERB: Verb(self._do, _ARGUMENTS, shared=False, named=_named)}
 
     def _do(self, command: Command) -> dict[str, Any]:
         if command.asker.way != "mqtt":
@@ -163,3 +164,12 @@ class Execution:
     def document(self) -> dict[str, Any]:
         """Return the counts since the start, and the ids that are kept, for ``status``."""
         return {"counts": dict(self.counts), "ids": len(self._known)}
+
+
+def _named(command: Command) -> str:
+    """Return the command of central ops and its alarm, for the log."""
+    if command.asker.way != "mqtt":
+        return command.name
+    said, about = command.arguments["command"], command.arguments["arguments"]
+    stream, number = about.get("stream"), about.get("number")
+    return printable(f"{said} {stream}" + ("" if number is None else f"#{number}"))

@@ -46,7 +46,7 @@ _STOP_S: Final = 3.0  # the unit gives the whole agent 15 s to stop
 _LOOK_S: Final = 1.0  # between checks whether to stop, while nothing happens
 _ANSWER_EXPIRY_S: Final = 3600.0  # at the broker
 _WHY: Final[Mapping[str, str]] = {
-    "retained": "a retained command would arrive again with each connection",
+    "retained": "a retained command would arrive again with each connection; send it without",
 }
 
 
@@ -157,7 +157,7 @@ class Listener:
     def _connect_and_listen(self) -> None:
         place = self._place
         connection = Connection(
-            self._settings,
+            self._settings.for_commands,
             f"fieldwatch-commands:{place.site}:{place.gateway}",
             self._version.now,
             received_waiting_max=_WAITING_MAX,
@@ -167,7 +167,7 @@ class Listener:
             connection.open()
             if self._version.answer(connection, self._stopping) is None:
                 return
-            connection.subscribe([self._topic])
+            connection.subscribe([self._topic], as_published=True)
             self._listen(connection)
         finally:
             self._connection = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from agent.remote.message import Rejected, done, refused
 from agent.store.reader import Reader
+from agent.store.window import Seen
+from agent.store.windows import window
 from models.errors import StoreError
 from models.times import unix_s
 
@@ -46,6 +48,11 @@ def _read(
         raise Rejected("malformed", "the period is empty: give before_s or after_s")
     found = reader.history(stream, begin, end, wanted)
     rows = rows_of(found.points)
+    number = arguments.get("number")
+    if number is not None and found.level_s is not None:  # the samples are no longer in the ring
+        if (seen := window(reader.query_records, stream, number)) is not None:
+            kept = [row for row in _rows_in(seen, found.channels) if begin <= row[0] <= end]
+            rows = with_window(rows, kept, found.interval_s, wanted)
     head = {"stream": stream, "channels": found.channels, "interval_s": found.interval_s}
     return [done(head | {"rows": some}) for some in _split(rows, part_bytes_max)]
 
@@ -56,6 +63,32 @@ def rows_of(points: Any) -> list[list[Any]]:
         [float(time), _finite(score), *map(_finite, means)]
         for time, score, means in zip(points.times, points.score_max, points.mean, strict=True)
     ]
+
+
+def _rows_in(seen: Seen, channels: Sequence[str]) -> list[list[Any]]:
+    none = [None] * len(seen.times)
+    columns = [seen.observed.get(name, none) for name in channels]
+    return [list(row) for row in zip(seen.times, seen.score, *columns, strict=True)]
+
+
+def with_window(
+    rows: list[list[Any]], kept: list[list[Any]], interval_s: float, rows_max: int
+) -> list[list[Any]]:
+    """Return the rows with those of an alarm's window in their time, if these are not too many.
+
+    Args:
+        rows: Of a history, each of which covers ``interval_s``.
+        kept: Samples of the window, in order.
+        interval_s: Seconds.
+        rows_max: Return at most so many rows, or ``rows`` as they are.
+
+    """
+    if not kept:
+        return rows
+    before = [row for row in rows if row[0] + interval_s <= kept[0][0]]
+    after = [row for row in rows if row[0] > kept[-1][0]]
+    together = before + kept + after
+    return together if len(together) <= rows_max else rows
 
 
 def _finite(value: Any) -> float | None:

@@ -45,6 +45,7 @@ class _Scored(NamedTuple):
     times: Float64  # (n, B)
     values: Float32  # (n, B, C)
     score: Float32  # (n, B)
+    expected: Float32  # (n, B, C)
     quality: Uint8 | None  # (n, B, C)
 
 
@@ -149,7 +150,14 @@ class Fleet:
         )
         self.pace.add(time.perf_counter() - began, aligned.times.size)
         self._scored.append(
-            _Scored(streams, aligned.times, aligned.values, found.score, aligned.quality)
+            _Scored(
+                streams,
+                aligned.times,
+                aligned.values,
+                found.score,
+                found.predicted,
+                aligned.quality,
+            )
         )
         for column, event in found.events:
             self.streams[streams[column]].teller.report([event], batch, aligned.of(column))
@@ -165,6 +173,7 @@ class Fleet:
         times = np.concatenate([s.times.ravel() for s in self._scored])
         score = np.concatenate([s.score.ravel() for s in self._scored])
         values = np.concatenate([_rows(s.values) for s in self._scored])
+        expected = np.concatenate([_rows(s.expected) for s in self._scored])
         quality = joined_quality(
             [
                 (None if s.quality is None else _rows(s.quality), _rows(s.values))
@@ -174,10 +183,11 @@ class Fleet:
         self._scored.clear()
         order, edges = _by_stream(streams, len(self.streams))
         samples = Samples(times[order], values[order], None if quality is None else quality[order])
-        score = score[order]
+        score, expected = score[order], expected[order]
         for own, (begin, end) in zip(self.streams, edges, strict=True):
             if end > begin:
-                own.keep(samples.part(begin, end), score[begin:end], batch)
+                seen = samples.part(begin, end)
+                own.keep(seen, expected[begin:end], score[begin:end], batch)
 
     def _count_readings(self) -> None:
         if not self._taken:

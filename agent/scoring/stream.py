@@ -32,6 +32,7 @@ from agent.scoring.parts import Doubts, GridPosition, Limits, PassedLimits, Summ
 from agent.scoring.remarks import WarmUp
 from agent.scoring.summary import uncertain
 from agent.scoring.teller import StreamTeller
+from agent.scoring.windows import Windows
 from agent.store.batch import THROUGH, Batch
 from models.align import Aligners
 from models.detector import Detector, Memory
@@ -109,6 +110,10 @@ class Stream:
         if isinstance(manifest, TelemanomManifest) and manifest.remaining is not None:
             self.add(RemainingLife(teller, settings, manifest, manifest.remaining))
         self.add(self.origin)
+        samples = settings.alarms.window_samples
+        self.windows = Windows(settings.name, manifest.channel_names, samples)
+        teller.openings_to.append(self.windows.opened)
+        self.add(self.windows)
 
     def add(self, part: Part) -> None:
         """Add a part; call this before ``restore``, so that the part is restored, too.
@@ -217,7 +222,7 @@ class Stream:
         for _, forecast in found.forecasts:
             self.foretell(forecast, batch)
         self._aligners.caught_up(self._number, inside)
-        self._record(samples, found.score[:, 0], batch)
+        self._record(samples, found.predicted[:, 0], found.score[:, 0], batch)
 
     @property
     def watched_by(self) -> dict[str, str]:
@@ -251,8 +256,11 @@ class Stream:
         for part in self._parts:
             part.reconfigure(settings, summary_interval_s, batch)
 
-    def keep(self, samples: Samples, score: Float32, batch: Batch) -> None:
-        """Store samples with their scores, (n,), n ≥ 1, and add them to the summary."""
+    def keep(self, samples: Samples, expected: Float32, score: Float32, batch: Batch) -> None:
+        """Store samples with their scores, (n,), n ≥ 1, and add them to the summary.
+
+        ``expected``: (n, C), for the windows of alarms.
+        """
         samples = samples._replace(times=samples.times + self.teller.correction_s)
         batch.samples.append((self.name, samples, score))
         self.counters["samples"] += len(samples.times)
@@ -265,13 +273,14 @@ class Stream:
             last = self.teller.last_time
             before = None if last is None else (last, self.last_score is not None)
             told.tell(self.name, samples, score, self.manifest.sampling.period_s, before)
-        self._record(samples, score, batch)
+        self._record(samples, expected, score, batch)
 
-    def _record(self, samples: Samples, score: Float32, batch: Batch) -> None:
+    def _record(self, samples: Samples, expected: Float32, score: Float32, batch: Batch) -> None:
         self.teller.note(float(samples.times[-1]), samples.values[-1])
         self.last_score = _or_none(score[-1])
         for part in self._answering["take"]:
             part.take(samples, score, batch)
+        self.windows.see(samples, expected, score)
 
     def foretell(self, forecast: Forecast, batch: Batch) -> None:
         """Pass a forecast to the parts at once: alarms do not wait for the commit."""
@@ -353,6 +362,7 @@ class Stream:
                 saved[part.name] = data
         if moment < Moment.MEMORY:
             return
+        self.windows.put(batch)
         self.teller.unsaved = False
         saved |= self.detector.changed_parts(self._memory, self._number)
         saved[THROUGH] = str(next_sample).encode()

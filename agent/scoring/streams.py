@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent.config.load import StreamTable
 from agent.health.measured import inference
@@ -17,6 +17,9 @@ from agent.scoring.silence import Links, Silence
 from agent.store.batch import Batch
 from models.detector import Detector
 from models.messages import stored_samples
+
+if TYPE_CHECKING:
+    from agent.store.correction import Correction
 
 
 class Streams:
@@ -169,6 +172,11 @@ class Streams:
             for name, stream in self._by_name.items()
             if stream.origin.stands_in != BASELINE
         }
+
+    def correct(self, by: Correction) -> None:
+        """Correct what the streams keep in memory of the time when the clock was wrong."""
+        for name in self._by_name.keys() & by.streams:
+            self._by_name[name].windows.correct(by)
 
     def leave(self, names: Collection[str]) -> None:
         """Save no more data of these streams, because a defect may have affected them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agent.alarms.context import Context
@@ -61,6 +61,8 @@ class StreamTeller:
         units = {each.name: each.unit for each in limitable(detector.manifest)}
         self.alarms = Alarms(name, units, context)
         self.advisor: Advisor | None = None
+        # called with each alarm that opens
+        self.openings_to: list[Callable[[dict[str, Any]], None]] = []
         self.timed_by_arrival = False  # whether all inputs of the stream lack their own times
         self.counters: Counter[str] = Counter()
         self.last_time: float | None = None  # of the last sample, Unix seconds
@@ -189,6 +191,9 @@ class StreamTeller:
         The log omits its number, because the agent reports a number only once it is on the disk.
         """
         batch.tell(change.alarm)
+        if change.state == OPENED:
+            for take in self.openings_to:
+                take(change.alarm)
         self.send("alarm", change.time, change.alarm, batch, detector)
         self.counters.update(change.counters)
         _LOG.warning("stream %s: %s", self._name, change, extra={STREAM: self._name})

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.store.notices import Notice
     from agent.store.orders import Known
     from agent.store.record import Outgoing
+    from agent.store.window import Window
     from models.messages import Float32, Samples
 
 WAITING_SAMPLES_MAX: Final = 20_000
@@ -22,6 +23,7 @@ WAITING_MESSAGES_MAX: Final = 2000  # some 8 MB
 WAITING_ALARMS_MAX: Final = 2000
 WAITING_TRANSITIONS_MAX: Final = 10_000
 WAITING_NOTICES_MAX: Final = 2000
+WAITING_WINDOWS_BYTES_MAX: Final = 8 * 2**20
 # part of a stream's state: number of the first stored sample that the other parts do not include
 THROUGH: Final = "through"
 COUNTER: Final = "counter/"  # prefix of the keys of ``meta`` that hold a counter
@@ -36,6 +38,8 @@ class Batch:
     alarms: list[dict[str, Any]] = field(default_factory=list)
     # of these, what the points have not taken yet (``agent.alarms.points``)
     untaken: list[dict[str, Any]] = field(default_factory=list)
+    # the samples around alarms, by stream and number of the first alarm
+    windows: dict[tuple[str, int], Window] = field(default_factory=dict)
     transitions: list[Transition] = field(default_factory=list)  # rows of the logbook
     standings: dict[tuple[str, str], Standing] = field(default_factory=dict)  # by stream and point
     notices: list[Notice] = field(default_factory=list)  # for hooks on site
@@ -75,6 +79,7 @@ class Batch:
         self.samples = [one for one in self.samples if one[0] not in streams]
         self.alarms = [alarm for alarm in self.alarms if alarm["stream"] not in streams]
         self.untaken = [alarm for alarm in self.untaken if alarm["stream"] not in streams]
+        self.windows = {key: one for key, one in self.windows.items() if key[0] not in streams}
         self.transitions = [one for one in self.transitions if one.stream not in streams]
         self.notices = [one for one in self.notices if one.stream not in streams]
         self.standings = {key: one for key, one in self.standings.items() if key[0] not in streams}
@@ -96,7 +101,8 @@ class Batch:
 
         It drops the oldest samples first, and messages in the order in which the outbox drops
         them. It keeps only the latest state of an alarm, and drops alarms in the order of
-        ``SHED_FIRST``. It drops the oldest rows of the logbook; the standings stay.
+        ``SHED_FIRST``. It drops the oldest rows of the logbook; the standings stay. It drops the
+        windows that have waited longest; their alarms stay.
         """
         shed = Counter(samples=self.shed_samples(WAITING_SAMPLES_MAX))
         for kind in EVICTION:
@@ -108,6 +114,8 @@ class Batch:
         for key in order[:-WAITING_ALARMS_MAX]:
             del latest[key]
         self.alarms = list(latest.values())
+        if excess := self._shed_windows():
+            shed["windows"] = excess
         if (excess := len(self.transitions) - WAITING_TRANSITIONS_MAX) > 0:
             shed["logbook"] = excess
             del self.transitions[:excess]
@@ -115,6 +123,13 @@ class Batch:
             shed["notices"] = excess
             del self.notices[:excess]
         return shed
+
+    def _shed_windows(self) -> int:
+        size, dropped = sum(one.size for one in self.windows.values()), 0
+        while size > WAITING_WINDOWS_BYTES_MAX:
+            size -= self.windows.pop(next(iter(self.windows))).size
+            dropped += 1
+        return dropped
 
     def _drop(self, kind: str, count: int) -> int:
         """Drop the oldest messages of a kind; return how many."""

@@ -9,17 +9,20 @@ marked as ``unsynced``. The agent does not correct timestamps that come from dev
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.store.record import COLUMNS, Record, packed
+from agent.store.window import Window, packed_times, unpacked_times
 from models.times import iso_time, unix_s
 
 if TYPE_CHECKING:
     from agent.store.sqlite import Connection
 
 _ROWS = 500  # per table and commit, so that the loop is not blocked for long
+_WINDOWS = 20  # the same of windows, which are larger
 _SLACK_S = 1.0  # tolerance on either side of the window: about one commit
 
 # which keys in the data of each kind are times of the gateway's clock
@@ -29,6 +32,7 @@ _TIMES: Final = {
     "transition": ("at", "until"),
     "health": ("started", "updated"),
 }
+_LABEL_TIMES: Final = ("begin", "end")  # the same of a label; a person may know them better
 _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm's limit
 
 
@@ -36,7 +40,8 @@ _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm'
 class Correction:
     """Describes how to correct the times of one period, and how far the correction has come.
 
-    Rows whose numbers are below ``samples``, ``messages`` and ``alarms`` are still to be corrected.
+    Rows whose numbers are below ``samples``, ``messages``, ``alarms`` and ``windows`` are still
+    wrong.
 
     Args:
         by_s: Offset in seconds to add to get the true time.
@@ -46,7 +51,9 @@ class Correction:
         samples: Number of the first sample after it.
         messages: Number of the first message after it.
         alarms: Number of the first row of the alarms after it.
+        windows: Number of the first row of the windows after it.
         cut: The first value of ``samples``.
+        labels: Whether labels are still to be corrected; there are few.
         history: Whether minutes and hours are still to be corrected.
 
     """
@@ -58,13 +65,16 @@ class Correction:
     samples: int
     messages: int
     alarms: int
+    windows: int
     cut: int
+    labels: bool = True
     history: bool = True
 
     @property
     def done(self) -> bool:
         """Whether everything is corrected."""
-        return not (self.samples or self.messages or self.alarms or self.history)
+        numbers = self.samples or self.messages or self.alarms or self.windows
+        return not (numbers or self.labels or self.history)
 
     def moved(self, time: str) -> str:
         """Return the corrected time."""
@@ -73,6 +83,19 @@ class Correction:
     def covers(self, time: float) -> bool:
         """Whether a time lies in the period."""
         return self.since_s - _SLACK_S <= time <= self.until_s + _SLACK_S
+
+    def corrected(self, times: bytes) -> bytes:
+        """Return times, float64, of which those in the period are corrected."""
+        numbers = array("d", times)
+        return array(
+            "d", (one + self.by_s if self.covers(one) else one for one in numbers)
+        ).tobytes()
+
+    def corrected_window(self, window: Window) -> Window:
+        """Return a window that waits in memory, corrected if the gateway's clock gave its times."""
+        if window.stream not in self.streams:
+            return window
+        return window._replace(times=self.corrected(window.times))
 
 
 def correct_messages(connection: Connection, by: Correction) -> None:
@@ -118,6 +141,52 @@ def correct_alarms(connection: Connection, by: Correction) -> None:
     connection.executemany("UPDATE alarms SET document = ? WHERE id = ?", moved)
 
 
+def correct_labels(connection: Connection, by: Correction) -> None:
+    """Correct what some labels are about, within the caller's transaction.
+
+    A row of the logbook keeps the time at which it was written, but the readings that a label is
+    about are moved, so that the label must follow them.
+    """
+    if not by.labels:
+        return
+    rows = connection.execute("SELECT id, document FROM logbook WHERE what = 'labelled'").fetchall()
+    moved: list[tuple[str, int]] = []
+    for number, document in rows:
+        label = json.loads(document)
+        if label["clock"] != "synced" and by.covers(unix_s(label["at"])):
+            _move(label, ("until",), by)
+            _move_label(label, by)
+            moved.append((json.dumps(label), number))
+    connection.executemany("UPDATE logbook SET document = ? WHERE id = ?", moved)
+    by.labels = False
+
+
+def correct_windows(connection: Connection, by: Correction) -> None:
+    """Correct the times of some windows of alarms, within the caller's transaction.
+
+    A window that has been written again since then has another number, and correct times.
+    """
+    rows = connection.execute(
+        "SELECT id, stream, times FROM windows WHERE id < ? ORDER BY id DESC LIMIT ?",
+        [by.windows, _WINDOWS],
+    ).fetchall()
+    moved: list[tuple[bytes, int]] = []
+    by.windows = rows[-1][0] if len(rows) == _WINDOWS else 0
+    for number, stream, data in rows:
+        if stream not in by.streams:
+            continue
+        try:
+            times = unpacked_times(data)
+        except ValueError:  # damaged: nobody can read it
+            continue
+        corrected = by.corrected(times)
+        if corrected == times:  # and so are all earlier ones
+            by.windows = 0
+            break
+        moved.append((packed_times(corrected), number))
+    connection.executemany("UPDATE windows SET times = ? WHERE id = ?", moved)
+
+
 def correct_samples(connection: Connection, by: Correction) -> None:
     """Correct the times of some stored samples, within the caller's transaction."""
     import numpy as np  # imported here because most users of this module do not need it
@@ -154,7 +223,7 @@ def is_corrected(before: bytes, after: bytes, kind: str) -> bool:
 def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a message without the parts that a correction changes."""
     data = dict(message["data"])
-    for key in _TIMES.get(kind, ()):
+    for key in (*_TIMES.get(kind, ()), *(_LABEL_TIMES if kind == "transition" else ())):
         data.pop(key, None)
     if isinstance(limit := data.get("limit"), dict):
         data["limit"] = {key: value for key, value in limit.items() if key not in _LIMIT_TIMES}
@@ -163,8 +232,16 @@ def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
     _move(data, _TIMES[kind], by)
+    if kind == "transition":
+        _move_label(data, by)
     if limit := data.get("limit"):
         _move(limit, _LIMIT_TIMES, by)
+
+
+def _move_label(data: dict[str, Any], by: Correction) -> None:
+    """Correct the times that a label is about, unless a person gave them by another clock."""
+    times = [key for key in _LABEL_TIMES if data.get(key) and by.covers(unix_s(data[key]))]
+    _move(data, times, by)
 
 
 def _move(document: dict[str, Any], keys: Sequence[str], by: Correction) -> None:

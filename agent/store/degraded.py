@@ -74,6 +74,7 @@ class Trouble:
             "alarms_not_stored": self._shed["alarm"],
             "logbook_not_stored": self._shed["logbook"],
             "notices_not_stored": self._shed["notices"],
+            "windows_not_stored": self._shed["windows"],
         }
 
 

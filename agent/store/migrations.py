@@ -293,6 +293,19 @@ def _m005_records(database: Database) -> None:
     )
 
 
+def _m006_records(database: Database) -> None:
+    """Add the samples around alarms, with what was expected; see ``agent.store.window``."""
+    _execute(
+        database,
+        """CREATE TABLE windows (
+            id INTEGER PRIMARY KEY, stream TEXT NOT NULL, number INTEGER NOT NULL,
+            last INTEGER NOT NULL, labelled INTEGER NOT NULL, to_come INTEGER NOT NULL,
+            channels TEXT NOT NULL, times BLOB NOT NULL, data BLOB NOT NULL,
+            UNIQUE (stream, number)
+        ) STRICT""",
+    )
+
+
 def _execute(database: Database, *statements: str) -> None:
     for statement in statements:
         database.conn.execute(statement)
@@ -300,7 +313,14 @@ def _execute(database: Database, *statements: str) -> None:
 
 # in order; PRAGMA user_version counts those applied to a file; none is ever changed or removed
 MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
-    RECORDS: [_m001_records, _m002_records, _m003_records, _m004_records, _m005_records],
+    RECORDS: [
+        _m001_records,
+        _m002_records,
+        _m003_records,
+        _m004_records,
+        _m005_records,
+        _m006_records,
+    ],
     READINGS: [
         _m001_readings,
         _m002_readings,

@@ -225,6 +225,25 @@ class Reader:
         )
         return [Stored(*chunk) for chunk in chunks]
 
+    def samples_of(self, stream: str, since: int, until: int) -> list[tuple[bytes, bytes]]:
+        """Return the chunks of a stream that begin from one sample's number to before another.
+
+        They are times and values in their stored form, in order; see ``Stored``.
+        """
+        return self._query(
+            READINGS,
+            "SELECT times, readings FROM samples"
+            " WHERE number >= ? AND number < ? AND stream = ? ORDER BY number",
+            [since, until, stream],
+        )
+
+    def next_sample(self) -> int:
+        """Return the number after the newest sample of all streams; 1 if there is none."""
+        rows = self._query(
+            READINGS, "SELECT number + rows FROM samples ORDER BY number DESC LIMIT 1", []
+        )
+        return int(rows[0][0]) if rows else 1
+
     def samples_between(self, stream: str, begin_s: float, end_s: float) -> list[Stored]:
         """Return the chunks of a stream with a sample between two times, Unix seconds, in order.
 
@@ -285,6 +304,10 @@ class Reader:
 
     def _query_readings(self, statement: str, values: Sequence[Any]) -> list[Any]:
         return self._query(READINGS, statement, values)
+
+    def query_records(self, statement: str, values: Sequence[Any]) -> list[Any]:
+        """Query ``fieldwatch.db``, for the modules of this package that read some of its tables."""
+        return self._query(RECORDS, statement, values)
 
     def outbox(
         self, kinds: Sequence[str], after: int, limit: int, held: Sequence[str | None] = ()

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from agent.store import orders
 from agent.store.alarm_table import AlarmTable
 from agent.store.batch import COUNTER, Batch
-from agent.store.correction import Correction, correct_alarms, correct_messages
+from agent.store.correction import (
+    Correction,
+    correct_alarms,
+    correct_labels,
+    correct_messages,
+    correct_windows,
+)
 from agent.store.file import StoreFile
 from agent.store.logbook import Key, Logbook, standings
 from agent.store.meta import raise_numbers
@@ -19,11 +25,13 @@ from agent.store.outbox import Outbox
 from agent.store.record import Origin
 from agent.store.retention import Retention, drop_alarms
 from agent.store.salvage import Numbers
+from agent.store.window_table import WindowTable, drop_orphans
 from models.errors import StoreError
 
 if TYPE_CHECKING:
     from agent.handling.states import Standing
     from agent.store.sqlite import Connection
+    from agent.store.window import Window
 
 
 class RecordsFile:
@@ -39,23 +47,32 @@ class RecordsFile:
         outbox_rows_max: int,
         alarm_rows_max: int,
         logbook_rows_max: int,
+        windows_bytes_max: int,
     ) -> None:
         self._logbook = Logbook(logbook_rows_max)
         self._site, self._gateway = site, gateway
         self._outbox, self._alarms = Outbox(outbox_rows_max), AlarmTable(alarm_rows_max)
+        self._windows = WindowTable(windows_bytes_max)
         self.notices = NoticeTable()
         self._dropped_old = 0  # alarms, since the start
         self.file = StoreFile(path, "FULL", self._numbers, self.read)
 
-    def limit(self, outbox_rows_max: int, alarm_rows_max: int, logbook_rows_max: int) -> None:
+    def limit(
+        self,
+        outbox_rows_max: int,
+        alarm_rows_max: int,
+        logbook_rows_max: int,
+        windows_bytes_max: int,
+    ) -> None:
         """Set new limits; the next commits delete what exceeds them."""
-        self._logbook.rows_max = logbook_rows_max
+        self._logbook.rows_max, self._windows.bytes_max = logbook_rows_max, windows_bytes_max
         self._outbox.rows_max, self._alarms.rows_max = outbox_rows_max, alarm_rows_max
 
     def read(self) -> None:
         """Read the state of the file, which is open."""
         self._outbox.open(self._records)
         self._alarms.open(self._records)
+        self._windows.open(self._records)
         self.notices.open(self._records)
         (epoch,) = self._records.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
         self.origin = Origin(self._site, self._gateway, str(epoch))
@@ -77,6 +94,11 @@ class RecordsFile:
         """Number of the next alarm's row; all streams share one count."""
         return self._alarms.next_id
 
+    @property
+    def next_window(self) -> int:
+        """Number of the next row of windows; all streams share one count."""
+        return self._windows.next_id
+
     def commit(self, batch: Batch, clock: str, is_too_large: Callable[[], bool]) -> None:
         """Write alarms, messages and memory, and remove from the batch what was written.
 
@@ -92,7 +114,14 @@ class RecordsFile:
         self.file.ready()
         with self.file.transaction():
             self._logbook.write(self._records, batch.transitions, batch.standings, clock)
+            excess = self._alarms.excess
             self._alarms.write(self._records, batch.alarms)
+            windows = self._windows.change(
+                self._records,
+                batch.windows.values(),
+                batch.transitions,
+                orphaned=self._alarms.excess > excess,
+            )
             self._records.executemany(
                 "DELETE FROM state WHERE stream = ?", [(stream,) for stream in batch.forgotten]
             )
@@ -114,9 +143,10 @@ class RecordsFile:
             )
             noticed = self.notices.change(self._records, batch.notices, batch.settled, clock)
         self._outbox.totals, self.notices.totals = totals, noticed
+        self._windows.totals = windows
         self._alarms.committed(batch.alarms)
         batch.alarms, batch.messages, batch.state, batch.acked = [], [], {}, []
-        batch.transitions, batch.standings = [], {}
+        batch.windows, batch.transitions, batch.standings = {}, [], {}
         batch.notices, batch.settled = [], []
         batch.forgotten = set()
         batch.counters, batch.orders, batch.ordered = {}, {}, {}
@@ -129,7 +159,8 @@ class RecordsFile:
 
         """
         with self.file.transaction():
-            alarms = drop_alarms(self._records, retention, now_s)
+            if alarms := drop_alarms(self._records, retention, now_s):
+                drop_orphans(self._records)
         self._dropped_old += alarms
 
     def correct(self, by: Correction) -> None:
@@ -139,13 +170,15 @@ class RecordsFile:
             StoreError: nothing was corrected; you can call it again.
 
         """
-        messages, alarms = by.messages, by.alarms
+        before = by.messages, by.alarms, by.labels, by.windows
         try:
             with self.file.transaction():
                 correct_messages(self._records, by)
                 correct_alarms(self._records, by)
+                correct_labels(self._records, by)
+                correct_windows(self._records, by)
         except StoreError:
-            by.messages, by.alarms = messages, alarms
+            by.messages, by.alarms, by.labels, by.windows = before
             raise
 
     def state(self, stream: str) -> dict[str, bytes]:
@@ -158,6 +191,11 @@ class RecordsFile:
         """Return the stream's alarms that are open."""
         with self.file.reading() as records:
             return self._alarms.open_ones(records, stream)
+
+    def unfinished_windows(self, stream: str) -> list[Window]:
+        """Return the windows of a stream's alarms that are not complete, the oldest first."""
+        with self.file.reading() as records:
+            return self._windows.unfinished(records, stream)
 
     def all_open_alarms(self) -> list[dict[str, Any]]:
         """Return the open alarms of all streams, also of those that are no longer configured."""
@@ -196,6 +234,7 @@ class RecordsFile:
             "outbox_rows": totals.rows,
             "evicted": dict(totals.evicted),
             "merged": totals.merged,
+            "windows_bytes": self._windows.totals.bytes,
         }
 
     def dropped(self) -> dict[str, int]:
@@ -204,5 +243,6 @@ class RecordsFile:
             "alarms_old": self._dropped_old,
             "alarms_excess": self._alarms.excess,
             "logbook_excess": self._logbook.excess,
+            "windows_excess": self._windows.totals.excess,
             "notices_removed": self.notices.totals.removed.total(),
         }

@@ -34,12 +34,15 @@ from agent.store.sqlite import (
     take_the_place,
     transaction,
 )
+from agent.store.windows import COLUMNS as WINDOW_COLUMNS
+from agent.store.windows import window_of
 from agent.store.wrapped import Wrapped, is_record
 from models.times import iso_time
 
 _ROWS_READ = 1000  # at a time
 _QUERIES_MAX = 20_000  # per table, to narrow down the unreadable ranges
 _IN_VAIN_MAX = 500  # of these queries, until the first row is read
+_BEYOND_MIN = 4096  # numbers that may follow the first damaged page, if the newest one is damaged
 _SAMPLE_ROWS_MAX = 200_000  # of the ring; the newest are copied
 _ASIDE_MAX = 3  # files, of the directory
 _ASIDE_BYTES_MAX = 2**30
@@ -151,10 +154,7 @@ class _Reading:
 
     def rows(self) -> Iterator[list[Row]]:
         """Yield the readable rows, up to ``_ROWS_READ`` at a time."""
-        low, high = self._bounds()
-        if self._table.rows_max is not None:
-            low = max(low, self._newest(self._table.rows_max) or low)
-        ranges = deque([(low, high)])
+        ranges = deque(self._ranges())
         any_read = False
         for number in range(_QUERIES_MAX):
             if not ranges:
@@ -193,13 +193,33 @@ class _Reading:
             self._failed = True
             return None
 
-    def _bounds(self) -> tuple[int, int]:
-        bounds = [
-            self._one(f"SELECT {which}({self._table.key}) FROM {self._table.name}")  # noqa: S608
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Return the ranges of numbers to read; ranges that are surely readable come first."""
+        table = self._table
+        low, high = (
+            self._one(f"SELECT {which}({table.key}) FROM {table.name}")  # noqa: S608
             for which in ("min", "max")
-        ]
-        low, high = bounds
-        return 1 if low is None else low, _FAR if high is None else high
+        )
+        low = 1 if low is None else low
+        if table.rows_max is not None:
+            low = max(low, self._newest(table.rows_max) or low)
+        if high is not None or (last := self._last_before_damage(low)) is None:
+            return [(low, _FAR if high is None else high)]
+        # the newest page is damaged, so that nothing says how far the numbers go
+        return [(low, last), (last + 1, last + max(last - low, _BEYOND_MIN))]
+
+    def _last_before_damage(self, low: int) -> int | None:
+        table, last = self._table, None
+        try:
+            for (number,) in self._old.execute(
+                f"SELECT {table.key} FROM {table.name} NOT INDEXED"  # noqa: S608 - no input in it
+                f" WHERE {table.key} >= ? ORDER BY {table.key}",
+                [low],
+            ):
+                last = number
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            self._failed = True
+        return last
 
     def _newest(self, rows: int) -> int | None:
         table = self._table
@@ -253,6 +273,11 @@ def _is_order(row: Row) -> bool:
     _, name, expires, digest, answer = row
     texts = all(isinstance(one, str) for one in (name, digest, answer))
     return texts and isinstance(expires, float) and bool(_read(answer))
+
+
+def _is_window(row: Row) -> bool:
+    _, labelled, *window = row
+    return labelled in (0, 1) and window_of(window) is not None
 
 
 def _is_wrapped(row: Row) -> bool:
@@ -324,6 +349,7 @@ _LOGBOOK: Final = _Table(
 )
 _NOTICES: Final = _Table("notices", "id, hook, notice, at, clock, document", "id", _is_notice)
 _ORDERS: Final = _Table("orders", "number, id, expires, digest, answer", "number", _is_order)
+_WINDOWS: Final = _Table("windows", f"id, labelled, {WINDOW_COLUMNS}", "id", _is_window)
 _OUTBOX: Final = _Table("outbox", COLUMNS, "seq", is_record)
 _WRAPPED: Final = _Table(
     "outbox", "seq, kind, topic, body", "seq", _is_wrapped, record_of=_record_of
@@ -382,10 +408,10 @@ def _history(old: Connection, new: Connection) -> list[_Copied]:
 
 
 def _handled(old: Connection, new: Connection) -> list[_Copied]:
-    """Copy the handling of alarms and the notices; files of older versions have none."""
+    """Copy handling and windows of alarms, and the notices; files of older versions have none."""
     return [
         _copy(old, new, one)
-        for one in (_POINTS, _LOGBOOK, _NOTICES, _ORDERS)
+        for one in (_POINTS, _LOGBOOK, _NOTICES, _ORDERS, _WINDOWS)
         if _columns(old, one.name)
     ]
 

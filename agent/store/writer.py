@@ -46,13 +46,20 @@ class Store:
         logbook_rows_max: int = 200_000,
         bytes_max: int = 2**30,
         history_bytes_max: int = 2**28,
+        windows_bytes_max: int = 2**24,
         retention: Retention = FOREVER,
     ) -> None:
         self.directory = directory
         self._bytes_max = bytes_max
         self._retention, self._next_look = retention, 0.0
         self.records = RecordsFile(
-            directory / RECORDS, site, gateway, outbox_rows_max, alarm_rows_max, logbook_rows_max
+            directory / RECORDS,
+            site,
+            gateway,
+            outbox_rows_max,
+            alarm_rows_max,
+            logbook_rows_max,
+            _windows_bytes(windows_bytes_max, bytes_max),
         )
         self.readings = ReadingsFile(
             directory / READINGS, ring_rows_max, _history_bytes(history_bytes_max, bytes_max)
@@ -68,10 +75,16 @@ class Store:
         retention: Retention = FOREVER,
         history_bytes_max: int = 2**28,
         logbook_rows_max: int = 200_000,
+        windows_bytes_max: int = 2**24,
     ) -> None:
         """Set new limits; the next commits delete what exceeds them."""
         self._retention, self._bytes_max = retention, bytes_max
-        self.records.limit(outbox_rows_max, alarm_rows_max, logbook_rows_max)
+        self.records.limit(
+            outbox_rows_max,
+            alarm_rows_max,
+            logbook_rows_max,
+            _windows_bytes(windows_bytes_max, bytes_max),
+        )
         self.readings.limit(ring_rows_max, _history_bytes(history_bytes_max, bytes_max))
 
     def open(self, mend: Mend = salvage.mend) -> None:
@@ -182,6 +195,7 @@ class Store:
             cut=next_sample,
             messages=self.last_seq + len(batch.messages) + 1,
             alarms=self.records.next_alarm,
+            windows=self.records.next_window,
         )
 
     def correct(self, by: Correction) -> None:
@@ -215,3 +229,8 @@ class Store:
 def _history_bytes(history_bytes_max: int, bytes_max: int) -> int:
     """Return the limit of minutes and hours in bytes; it always leaves room for samples."""
     return min(history_bytes_max, bytes_max // 4)
+
+
+def _windows_bytes(windows_bytes_max: int, bytes_max: int) -> int:
+    """Return the limit of windows in bytes; it always leaves room for the rest."""
+    return min(windows_bytes_max, bytes_max // 8)

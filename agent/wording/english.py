@@ -194,6 +194,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "terminal.similar": "similar alarms",
     "terminal.columns": "channel worst expected newest share",
     "terminal.not_measured": "not measured when it opened: {channels}",
+    "terminal.drawn": "{channel}: * observed, - expected, + both",
+    "terminal.drawn_limit": "{channel}: * observed, - expected, + both, = limit",
+    "terminal.drawn_score": "score, logarithmic: * score, = threshold",
+    "terminal.to_come": "the drawing grows: {count} samples are still to come",
     "terminal.score": "score (1 is the threshold)",
     "section.unacknowledged": "NOT ACKNOWLEDGED",
     "section.acknowledged": "ACKNOWLEDGED",
@@ -281,6 +285,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "row.settled": "does not chatter any more",
     "row.ungrouped": "the flood of alarms is over",
     "row.reminded": "reminder: acknowledged, and still active",
+    "row.look_again": "reminder: look again, nothing was found yet",
     "row.advisory": ", an advisory",
     "row.chattering": ", it chatters (raised {count} times)",
     "row.grouped": ", in a flood",
@@ -290,5 +295,57 @@ TEXTS: Final[Mapping[str, str]] = {
     "kind.silent": "silent",
     "kind.limit": "limit",
     "kind.limit_passed": "limit passed",
+    # why the agent made a transition
+    "reason.time_is_over": "its time is over",
+    "reason.done": "nothing needs to be done any more",
+    "reason.chattered": "it was raised {count} times",
+    "reason.still_active": "still active: {alarms}",
+    "reason.still_active_more": "still active: {alarms} and {count} more",
+    "reason.normal": "back to normal",
+    "reason.accepted": "its values are taken as the new normal",
+    "reason.unwatched": "another detector watches the stream, or its memory is lost",
+    "reason.limit_passed": "the limit has been passed, and another alarm says so",
+    "reason.limit_removed": "its limit is no longer set",
+    "reason.stream_removed": "the stream is no longer watched",
+    "reason.over": "it is over: {reason}",
+    "reason.unknown": (
+        "it is unknown whether it still applies, without a value of {stream} {source} for"
+        " {unknown_s}: {reason}"
+    ),
+    "reason.not_configured": "it is no longer configured",
+    "when.alarm": "{stream} has the alarm {kind}",
+    "when.above": "{stream} {channel} is above {above}",
+    "when.below": "{stream} {channel} is below {below}",
+    "when.above_below": "{stream} {channel} is above {above} and below {below}",
+    # whether an agent watches, and can store
+    "life.not_watching": "NOT WATCHING: {why}",
+    "life.not_watching_since": "NOT WATCHING since {since}: {why}",
+    "life.stopped": "the agent was stopped",
+    "life.killed": "the agent was killed, or the power failed, and it was not started again",
+    "life.hangs": "the agent hangs, or cannot store; see journalctl -u fieldwatch-agent",
+    "life.again": "an agent watches again",
+    "unstored.title": "NOT COMPLETE {told}",
+    "unstored.one": "since {since}: {error}; 1 change of an alarm waits in memory",
+    "unstored.many": "since {since}: {error}; {count} changes of alarms wait in memory",
+    # what --follow adds
+    "follow.advisory": "(an advisory: nothing to do now)",
+    "follow.suppressed": "(suppressed: {why})",
+    "follow.chatters": "(it chatters: x{count})",
+    "follow.opened": (
+        "{stream}: {count} alarms opened in a flood ({kinds}); fieldwatch-agent alarms lists them"
+    ),
+    "follow.closed": (
+        "{stream}: {count} alarms closed in a flood ({kinds}); fieldwatch-agent alarms lists them"
+    ),
+    # what was done, and the labels
+    "done.logbook": "{alarm}: {done}; it is in the logbook",
+    "done.kinds": "the kinds of fault of this gateway are {kinds}",
+    "labels.times": "Times are {zone}.",
+    "labels.head": "ALARM LABEL FROM TO BY",
+    "labels.none": "no alarm has such a label yet: fieldwatch-agent alarms label ALARM confirmed",
+    "labels.no_alarm": "(no alarm)",
+    "labels.again": "look at it again from {time} on",
+    "labels.due": "Nothing was found yet, so look again, and label it: {alarms}",
+    "chart.to": "to",
     **english_page.TEXTS,
 }

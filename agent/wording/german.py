@@ -202,6 +202,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "terminal.similar": "ähnliche Alarme",
     "terminal.columns": "Kanal Spitze erwartet zuletzt Anteil",
     "terminal.not_measured": "beim Öffnen nicht gemessen: {channels}",
+    "terminal.drawn": "{channel}: * gemessen, - erwartet, + beides",
+    "terminal.drawn_limit": "{channel}: * gemessen, - erwartet, + beides, = Grenze",
+    "terminal.drawn_score": "Abweichung, logarithmisch: * Abweichung, = Schwelle",
+    "terminal.to_come": "das Bild wächst noch: {count} Messungen fehlen",
     "terminal.score": "Abweichung (Schwelle: 1)",
     "section.unacknowledged": "NICHT QUITTIERT",
     "section.acknowledged": "QUITTIERT",
@@ -289,6 +293,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "row.settled": "flattert nicht mehr",
     "row.ungrouped": "die Flut von Alarmen ist vorbei",
     "row.reminded": "Erinnerung: quittiert und noch aktiv",
+    "row.look_again": "Erinnerung: noch einmal ansehen, noch nichts gefunden",
     "row.advisory": ", ein Hinweis",
     "row.chattering": ", flattert ({count}-mal ausgelöst)",
     "row.grouped": ", in einer Flut",
@@ -298,5 +303,65 @@ TEXTS: Final[Mapping[str, str]] = {
     "kind.silent": "Stille",
     "kind.limit": "Grenze in Sicht",
     "kind.limit_passed": "Grenze überschritten",
+    # why the agent made a transition
+    "reason.time_is_over": "die Zeit ist abgelaufen",
+    "reason.done": "es ist nichts mehr zu tun",
+    "reason.chattered": "{count}-mal ausgelöst",
+    "reason.still_active": "noch aktiv: {alarms}",
+    "reason.still_active_more": "noch aktiv: {alarms} und {count} weitere",
+    "reason.normal": "wieder normal",
+    "reason.accepted": "seine Werte gelten jetzt als normal",
+    "reason.unwatched": (
+        "ein anderer Detektor überwacht den Strom, oder sein Gedächtnis ging verloren"
+    ),
+    "reason.limit_passed": "die Grenze ist überschritten, ein anderer Alarm meldet das",
+    "reason.limit_removed": "seine Grenze ist nicht mehr gesetzt",
+    "reason.stream_removed": "der Strom wird nicht mehr überwacht",
+    "reason.over": "vorbei: {reason}",
+    "reason.unknown": (
+        "unbekannt, ob die Bedingung noch gilt, ohne einen Wert von {stream} {source} seit"
+        " {unknown_s}: {reason}"
+    ),
+    "reason.not_configured": "nicht mehr eingestellt",
+    "when.alarm": "{stream} hat den Alarm {kind}",
+    "when.above": "{stream} {channel} über {above}",
+    "when.below": "{stream} {channel} unter {below}",
+    "when.above_below": "{stream} {channel} über {above} und unter {below}",
+    # whether an agent watches, and can store
+    "life.not_watching": "NICHT ÜBERWACHT: {why}",
+    "life.not_watching_since": "NICHT ÜBERWACHT seit {since}: {why}",
+    "life.stopped": "der Agent wurde angehalten",
+    "life.killed": "der Agent wurde beendet, oder der Strom fiel aus; er wurde nicht neu gestartet",
+    "life.hangs": "der Agent hängt oder kann nicht speichern; siehe journalctl -u fieldwatch-agent",
+    "life.again": "ein Agent überwacht wieder",
+    "unstored.title": "UNVOLLSTÄNDIG {told}",
+    "unstored.one": "seit {since}: {error}; 1 Änderung eines Alarms wartet im Arbeitsspeicher",
+    "unstored.many": (
+        "seit {since}: {error}; {count} Änderungen von Alarmen warten im Arbeitsspeicher"
+    ),
+    # what --follow adds
+    "follow.advisory": "(ein Hinweis: jetzt nichts zu tun)",
+    "follow.suppressed": "(unterdrückt: {why})",
+    "follow.chatters": "(flattert: x{count})",
+    "follow.opened": (
+        "{stream}: {count} Alarme in einer Flut ausgelöst ({kinds}); fieldwatch-agent alarms listet"
+        " sie auf"
+    ),
+    "follow.closed": (
+        "{stream}: {count} Alarme einer Flut beendet ({kinds}); fieldwatch-agent alarms listet sie"
+        " auf"
+    ),
+    # what was done, and the labels
+    "done.logbook": "{alarm}: {done}; steht im Logbuch",
+    "done.kinds": "die Fehlerarten dieses Gateways sind {kinds}",
+    "labels.times": "Zeiten in {zone}.",
+    "labels.head": "ALARM BEFUND VON BIS PERSON",
+    "labels.none": (
+        "noch kein Alarm hat einen solchen Befund: fieldwatch-agent alarms label ALARM confirmed"
+    ),
+    "labels.no_alarm": "(kein Alarm)",
+    "labels.again": "ab {time} noch einmal ansehen",
+    "labels.due": "Noch nichts gefunden, also noch einmal ansehen und Befund eintragen: {alarms}",
+    "chart.to": "bis",
     **german_page.TEXTS,
 }

@@ -104,7 +104,15 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.chart.mean": "Mittel",
     "page.chart.expected": "erwartet",
     "page.chart.median": "Vorhersage",
-    "page.chart.supposed": "mit Ihrem Wert",
+    "page.chart.supposed": "mit Ihren Werten",
+    "page.chart.bands": "Bänder von",
+    "page.chart.not_number": "Das muss eine Zahl sein.",
+    "page.chart.twice": "Dieser Kanal ist zweimal da.",
+    "page.chart.unplannable": "lässt sich nicht setzen",
+    "page.chart.why_not": "Ein Kanal lässt sich hier setzen, wenn Menschen ihn an der Maschine"
+    " einstellen, und wenn das Training ihn als planbar genannt hat.",
+    "page.chart.none_plannable": "Hier lässt sich kein Kanal setzen: Das Training dieses Modells"
+    " hat keinen als planbar genannt.",
     "page.stream.history": "Vergangenheit",
     "page.stream.span": "Gezeigte Zeit",
     "page.stream.channels": "Kanäle",
@@ -112,11 +120,44 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.stream.no_forecast": "Es gibt keine Vorhersage: {why}",
     "page.stream.forecast_later": "Die Vorhersage beginnt nach weiteren {left} mit Messwerten.",
     "page.stream.plan": "Was wäre, wenn",
+    "page.stream.what": "Kanal",
     "page.stream.value": "ab jetzt ist",
+    "page.stream.add": "Noch ein Kanal",
+    "page.stream.remove": "Entfernen",
     "page.stream.try": "Zeigen",
+    "page.stream.counted": "Was der Agent von seinen eigenen Vorhersagen gezählt hat",
     "page.stream.error": "im Mittel daneben um",
     "page.stream.coverage": "im 80-%-Band",
     "page.stream.alarms": "Neueste Alarme",
+    "page.rivals.title": "Verdient sie Vertrauen?",
+    "page.rivals.caption": "Wie weit jede im Mittel daneben lag, zu {count} früheren Zeiten von"
+    " {from_at} bis {to_at}, bis zu {ahead_s} voraus, aus dem, was damals bekannt war.",
+    "page.rivals.by": "Vorhersage durch",
+    "page.rivals.error": "im Mittel daneben um",
+    "page.rivals.ratio": "vom Fehler des letzten Werts",
+    "page.rivals.held": "im 80-%-Band",
+    "page.rivals.best": "{mark} ist der kleinste Fehler eines Kanals. Die Bänder sind die des"
+    " Modells, wie es geliefert wurde.",
+    "page.rivals.line.forecast": "diese Vorhersage",
+    "page.rivals.line.previous": "voriges Modell",
+    "page.rivals.line.last": "letzter Wert",
+    "page.rivals.line.season": "Saison",
+    "page.rivals.absent": "Nicht verglichen: {line}, denn {why}.",
+    "page.rivals.absent.none_kept": "kein anderes Modell lief auf diesem Gateway, oder seine Kopie"
+    " ist weg",
+    "page.rivals.absent.refused": "es ist abgewiesen: {text}",
+    "page.rivals.absent.no_forecaster": "es sagt nichts vorher",
+    "page.rivals.absent.other_steps": "es sagt in Schritten von {step_s} vorher",
+    "page.rivals.absent.other_channels": "es braucht den Kanal {channel}, den es nicht gibt",
+    "page.rivals.absent.no_season": "keine ist konfiguriert, und in der älteren Hälfte der"
+    " Vergangenheit ist keine zu finden",
+    "page.rivals.absent.other_season": "eine Saison von {season_s} hat zu wenige oder zu viele"
+    " Schritte",
+    "page.rivals.absent.same": "die Vorhersage ohne Modell besteht aus Saison und letztem Wert",
+    "page.rivals.absent.short_history": "sie braucht eine Vergangenheit von {needed_s}, und"
+    " gespeichert ist eine von {stored_s}",
+    "page.rivals.absent.gaps": "die Vergangenheit hat Lücken: zu {made} von {tried} Zeiten war"
+    " eine Vorhersage möglich",
     "page.health.agent": "Agent",
     "page.health.inputs": "Eingänge",
     "page.health.link": "Verbindung zur Zentrale",
@@ -149,6 +190,37 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.clock.synced": "synchronisiert",
     "page.clock.unsynced": "nicht synchronisiert",
     "page.clock.unknown": "unbekannt",
+    "page.role.reader": "darf lesen",
+    "page.role.operator": "darf Alarme bearbeiten",
+    "page.role.maintainer": "darf Alarme bearbeiten und außer Betrieb nehmen",
+    "page.session.of": "Angemeldet: {name} ({role})",
+    "page.session.end": "Abmelden",
+    "page.session.none": "Diese Seite hat keine Benutzer: Alle können sie lesen, niemand kann hier"
+    " Alarme bearbeiten.",
+    "page.login.title": "Anmelden",
+    "page.login.name": "Name",
+    "page.login.password": "Passwort",
+    "page.login.send": "Anmelden",
+    "page.login.wrong": "Der Name oder das Passwort ist falsch.",
+    "page.login.wait": "Es gab zu viele falsche Versuche. Versuchen Sie es in {seconds} s wieder.",
+    "page.login.busy": "Im Moment melden sich zu viele Personen an. Versuchen Sie es noch einmal.",
+    "page.login.ended": "Ihre Anmeldung ist abgelaufen, deshalb wurde nichts getan. Melden Sie"
+    " sich an,"
+    " und tun Sie es noch einmal.",
+    "page.login.no_users": "Es gibt noch keine Benutzer. Dieser Befehl auf dem Gateway legt den"
+    " ersten"
+    " an:",
+    "page.login.trouble": "Die Datei der Benutzer ist nicht lesbar. Dieser Befehl auf dem"
+    " Gateway sagt,"
+    " warum:",
+    "page.refused.read_only": "Niemand kann auf dieser Seite Alarme bearbeiten, denn sie hat keine"
+    " Benutzer. Setzen Sie page.users_file in der Konfiguration des Gateways, und legen Sie einen"
+    " Benutzer an mit dem Befehl fieldwatch-agent page user add NAME.",
+    "page.refused.reader": "Sie dürfen lesen. Um Alarme zu bearbeiten, brauchen Sie die Rolle"
+    " operator.",
+    "page.refused.token": "Es wurde nichts getan: Das Formular ist älter als Ihre Anmeldung."
+    " Öffnen Sie"
+    " die Seite neu, und tun Sie es noch einmal.",
     "page.about.what": "Fieldwatch {version} überwacht Maschinen an diesem Gateway.",
     "page.about.clock": "Die Uhr des Gateways zeigt {now}.",
     "page.about.licence": "Fieldwatch steht unter der Apache-Lizenz 2.0. Die Seite verwendet:",

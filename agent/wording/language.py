@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from agent.wording import english, german
 from agent.wording.catalogue import problems
-from agent.wording.message import Message, Value
+from agent.wording.message import Message, Value, message_of
 from models.shown import shown
 
 BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {"en": english.TEXTS, "de": german.TEXTS}
@@ -71,6 +71,8 @@ class Language:
             return self._texts["number.absent"]
         if isinstance(value, str):
             return self._time(value) if name.endswith("_at") else value
+        if isinstance(value, Mapping):
+            return self.text(message_of(value))
         if name.endswith("_share"):
             return self.share(value)
         return self.duration(value) if name.endswith("_s") else self.number(value)

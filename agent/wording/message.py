@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-Value = str | float | int | None
+Value = str | float | int | Mapping[str, Any] | None
 
 
 class Message(NamedTuple):
@@ -16,6 +16,7 @@ class Message(NamedTuple):
     - ``…_share``: a probability or a share, 0 to 1
     - any other number: with four significant digits
     - any other text: as it is
+    - the document of a message: as its text
     """
 
     key: str

@@ -211,6 +211,58 @@ def test_what_if_comes_beside_it(forecasting: Path) -> None:
     assert len(few["times"]) == 3
 
 
+def test_the_rivals_come_as_columns(
+    tmp_path: Path, forecasting_bundle: Callable[..., Bundle]
+) -> None:
+    gateway = Gateway(file := configure(tmp_path, forecasting_bundle()))
+    gateway.feed(rising(80))
+    gateway.close()
+    document = run(file, lambda charts: charts.rivals("pump"))
+    forecast = run(file, lambda charts: charts.forecast("pump"))
+    assert document["times"] == forecast["times"]
+    assert document["made_s"] == forecast["made_s"]
+    assert document["titles"]["bearing_temperature"] == "bearing temperature"
+    assert forecast["titles"] == document["titles"]
+    assert document["origins"] == 12
+    assert document["first_s"] < document["last_s"] <= document["made_s"] - 12
+    assert [one["line"] for one in document["lines"]] == ["forecast", "previous", "last", "season"]
+    flow = next(one for one in forecast["channels"] if one["name"] == "flow")
+    assert document["now"]["forecast"]["flow"] == flow["median"]
+    assert document["now"]["last"]["flow"] == [flow["last"]] * 12
+
+
+def test_rivals_without_a_past_are_refused(forecasting: Path) -> None:
+    text = forecasting.read_text().replace('"data"', '"none"')
+    file = forecasting.with_name("short.toml")
+    file.write_text(text)
+    make_files(forecasting.parent / "none")
+    error = asyncio.run(refused_by(file, lambda charts: charts.rivals("pump")))
+    assert (error.code, "no comparison: short history: 0 s" in str(error)) == ("impossible", True)
+    error = asyncio.run(refused_by(forecasting, lambda charts: charts.rivals("pumb")))
+    assert (error.code, "did you mean 'pump'" in str(error)) == ("configuration", True)
+    damaged = forecasting.parent / "data" / "bundles"
+    damaged.mkdir(exist_ok=True)
+    (damaged / "ran.json").symlink_to("ran.json")  # a loop
+    error = asyncio.run(refused_by(forecasting, lambda charts: charts.rivals("pump")))
+    (damaged / "ran.json").unlink()
+    assert (error.code, "ran.json: cannot be read" in str(error)) == ("store", True)
+    file.write_text(text.replace("forecasting.fieldwatch", "gone.fieldwatch"))
+    assert asyncio.run(refused_by(file, lambda charts: charts.rivals("pump"))).code == "bundle"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"what": "rivals"}\n',
+        b'{"what": "rivals", "stream": 1}\n',
+        b'{"what": "rivals", "stream": "pump", "origins": 1000000}\n',
+    ],
+)
+def test_a_request_for_rivals_is_checked(config: Path, line: bytes) -> None:
+    head, _ = answered(config, line).split(b"\n", 1)
+    assert json.loads(head)["code"] == "request"
+
+
 def test_a_spark_is_the_score_of_the_last_hour(tmp_path: Path) -> None:
     make_files(tmp_path / "store")
     store = Store(tmp_path / "store", "plant", "gw-1", 100, 100_000)
@@ -230,7 +282,6 @@ def test_a_spark_is_the_score_of_the_last_hour(tmp_path: Path) -> None:
     assert spark["times"][0] >= times[1000]
     empty = {"stream": "fan", "times": [], "score_max": []}
     assert run(file, lambda charts: charts.spark("fan")) == empty
-    assert run(file, lambda charts: charts.window("pump", 1)) is None
 
 
 async def _described(file: Path) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
+from agent.commands import rivals_text
 from agent.commands.alarms.moments import Moments
+from agent.commands.rivals import Why
 from agent.control.client import NoAgent
 from agent.control.protocol import Refused
 from agent.handling.states import WORDS, State
 from agent.page import actions, alarms, overview, streams
 from agent.page.data import sparkline
 from agent.page.overview import STATES, SYMBOLS, state_of
+from agent.page.rivals import in_words
 from agent.page.watch import counted
 from agent.page.words import LANGUAGE_COOKIE, Languages, Words
 from agent.store.batch import Batch
@@ -24,6 +27,7 @@ from agent.store.reader import Reader
 from agent.wording import english_page, german_page
 from agent.wording.catalogue import parameters_of
 from agent.wording.language import ENGLISH, GERMAN
+from agent.wording.message import Message
 from models.messages import Samples
 from tests.kept_rig import ONSET, ONSET_S, Kept, alarm
 
@@ -237,3 +241,77 @@ def test_the_language_is_the_chosen_one_or_the_browsers(
     config = tmp_path / "agent.toml"
     config.write_text("")
     assert Languages(config).words(cookies, accepted).language == language
+
+
+def compared(absent: dict[str, Any], **figures: Any) -> dict[str, Any]:
+    """A comparison of one channel, as the worker makes it; the season is absent."""
+    one = {"unit": "bar", "mae": 0.5, "to_last": 0.25, "coverage_80": 0.8, "compared": 24}
+    last = one | {"mae": 2.0, "to_last": 1.0, "coverage_80": None}
+    lines = [
+        {"line": "forecast", "model": "pump version 2", "channels": {"head": one}},
+        {"line": "previous", "model": "pump version 1", "channels": {"head": one | figures}},
+        {"line": "last", "model": None, "channels": {"head": last}},
+    ]
+    missing = {"line": "season", "model": None, "absent": absent, "channels": {}}
+    return {
+        "lines": [*({"absent": None} | one for one in lines), missing],
+        "titles": {"head": "Head"},
+        "now": {"forecast": {"head": [1.0]}, "last": {"head": [2.0]}},
+        "times": [9.0],
+        "compared_s": 7200.0,
+        "origins": 12,
+        "first_s": ONSET_S,
+        "last_s": ONSET_S + 600,
+    }
+
+
+def test_rivals_are_told_in_words() -> None:
+    told = in_words(compared({"why": "no_season"}, mae=0.49999), ENGLISH_WORDS)
+    assert told["channels"] == [
+        {
+            "title": "Head",
+            "rows": [
+                ["this forecast", "0.5 bar ✓", "25 %", "80 %"],  # as it is read
+                ["previous model (pump version 1)", "0.5 bar ✓", "25 %", "80 %"],
+                ["last value", "2 bar", "100 %", "–"],
+            ],
+        }
+    ]
+    assert told["lines"] == [{"line": "last", "title": "last value", "values": {"head": [2.0]}}]
+    assert "at 12 past times from 14 Nov" in told["caption"]
+    assert "2 h ahead" in told["caption"]
+    assert len(told["head"]) == len(told["channels"][0]["rows"][0])
+
+
+def test_a_channel_that_a_rival_does_not_have_has_no_figures() -> None:
+    nothing = {"mae": None, "to_last": None, "coverage_80": None, "compared": 0}
+    told = in_words(compared({"why": "no_season"}, **nothing), ENGLISH_WORDS)
+    assert told["channels"][0]["rows"][1][1:] == ["–", "–", "–"]
+
+
+REASONS: dict[str, dict[str, Any]] = {
+    "none_kept": {},
+    "refused": {"text": "truncated"},
+    "no_forecaster": {},
+    "other_steps": {"step_s": 60.0},
+    "other_channels": {"channel": "head"},
+    "no_season": {},
+    "other_season": {"season_s": 86400.0},
+    "same": {},
+    "short_history": {"needed_s": 7200.0, "stored_s": 3600.0},
+    "gaps": {"made": 2, "tried": 12},
+}
+
+
+@pytest.mark.parametrize("why", get_args(Why))
+def test_each_reason_has_words(why: str) -> None:
+    facts = REASONS[why]
+    for language in (ENGLISH, GERMAN):
+        words = Words(Moments(LATER, True, language), "auto", ())
+        told, _ = in_words(compared({"why": why, **facts}), words)["notes"]
+        assert "page." not in told
+        assert language.text(Message("number.absent")) not in told
+    line = rivals_text.absence({"why": why, **facts})
+    assert "{" not in line
+    for fact in facts.values():
+        assert (fact if isinstance(fact, str) else f"{fact:g}") in line

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -11,48 +11,63 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
 
 from agent.control.client import ask as ask_locally
-from agent.control.protocol import Refused
+from agent.health import prometheus
 from agent.mqtt.client import Client
 from agent.remote.asking import Gateway as Asked
 from agent.remote.asking import body_of, order_for
+from agent.remote.message import CONTEXT
 from models.keys import SecretKey, new_key, read_secret, revoke
+from models.signed import signed
 from tests.agent_rig import StartAgent
 from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.serial_line import Line
 from tests.system.test_handling import NAME, Gateway
+from tests.writers_rig import Writing, answered_truly, explained
 
-COMMAND, ANSWER = "fieldwatch/v1/plant/gw-1/command", "fieldwatch/v1/plant/gw-1/answer"
+COMMAND = "fieldwatch/v1/plant/gw-1/command"
+ANSWER = f"{COMMAND}/answer"
 GATEWAY = Asked("plant", "gw-1")
 
 
 class Commanded(Gateway):
     """A gateway that accepts commands of those whose public keys are in ``keys``."""
 
-    def __init__(self, directory: Path, line: Line, start: StartAgent, port: int) -> None:
-        self.keys = directory / "keys"
+    def __init__(
+        self,
+        directory: Path,
+        line: Line,
+        start: StartAgent,
+        port: int,
+        limits: str = "",
+        broker: str = "",
+    ) -> None:
+        """``limits``: lines of ``[mqtt.commands]``; ``broker``: lines of ``[mqtt]``."""
+        self.keys, self._limits, self._broker = directory / "keys", limits, broker
         self.keys.mkdir()
         super().__init__(directory, line, start, port)
         self.raise_one()
 
     def start(self) -> None:
-        if "[mqtt.commands]" not in self.config.read_text():
-            with self.config.open("a") as file:
-                file.write(
-                    f'[keys]\ndirectory = "{self.keys}"\n[bundles]\nrequire_signature = false\n'
-                    "[mqtt.commands]\nenabled = true\nrequire_synced_clock = false\n"
-                    "refusals_per_minute = 20\n"
-                )
+        text = self.config.read_text()
+        if "[mqtt.commands]" not in text:
+            text = text.replace("[mqtt]\n", f"[mqtt]\n{self._broker}")
+            self.config.write_text(
+                f'{text}[keys]\ndirectory = "{self.keys}"\n[bundles]\nrequire_signature = false\n'
+                "[mqtt.commands]\nenabled = true\nrequire_synced_clock = false\n"
+                f"refusals_per_minute = 20\n{self._limits}"
+            )
         super().start()
         wait_until(lambda: self.commands()["listening"], "the subscription")
 
     def commands(self) -> dict[str, Any]:
-        told: dict[str, Any] = ask_locally(self.socket, "state")["control"]["commands"]
+        told: dict[str, Any] = ask_locally(self.socket, "state")["control"]["remote"]
         return told
 
     def trust(self, directory: Path, role: Any, name: str) -> SecretKey:
@@ -87,6 +102,10 @@ class Central:
         wait_until(lambda: len(found()) >= count, f"answer to {order_id}")
         return found()
 
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
     def code(self, body: bytes, order_id: str) -> str:
         self.send(body)
         (told,) = self.answers_to(order_id)
@@ -97,8 +116,7 @@ class Central:
 def central(broker: RealBroker) -> Iterator[Central]:
     made = Central(broker.port)
     yield made
-    made.client.disconnect()
-    made.client.loop_stop()
+    made.close()
 
 
 @pytest.fixture
@@ -150,9 +168,21 @@ def test_ops_handles_an_alarm_and_reads_samples_with_the_command_line(
     assert empty.returncode == 1
     assert "the period is empty" in empty.stderr
     assert command("samples", NAME, "--alarm", "1", "--points", "5").returncode == 0  # it lives on
+    status = subprocess.run(
+        [sys.executable, "-m", "agent", "status", "--config", str(gateway.config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    assert re.search(r"\nops +commands of central ops are accepted; done \d, stale 1\n", status)
+    figures = prometheus.text(ask_locally(gateway.socket, "state"))
+    assert "fieldwatch_remote_up 1" in figures
+    assert 'fieldwatch_remote_commands_total{outcome="stale"} 1' in figures
     assert command("--site", "pl#ant", "note", f"{NAME}#1.2", "x").returncode == 78
     nobody = command("--port", "1", "note", f"{NAME}#1.2", "x")
     assert nobody.returncode == 69, nobody.stderr
+    assert nobody.stderr.count("127.0.0.1:1") == 1
 
 
 def test_each_hostile_command_is_refused_and_counted_by_cause(
@@ -181,6 +211,11 @@ def test_each_hostile_command_is_refused_and_counted_by_cause(
             acknowledging(anna, 1, to=Asked("plant", "gw-2")),
             lambda one: body_of(one, anna),
         ),
+        (  # signed for this topic, but it names another gateway
+            "wrong_gateway",
+            acknowledging(anna, 1, to=Asked("plant", "gw-2")),
+            lambda one: signed(one.body(), COMMAND, CONTEXT, anna),
+        ),
         ("expired", acknowledging(anna, 1, -1.0), lambda one: body_of(one, anna)),
         ("too_far", acknowledging(anna, 1, 1e6), lambda one: body_of(one, anna)),
         (
@@ -197,12 +232,6 @@ def test_each_hostile_command_is_refused_and_counted_by_cause(
     ]
     for cause, order, make in cases:
         assert central.code(make(order), order.id) == cause
-    retained = acknowledging(anna, 1)
-    central.send(body_of(retained, anna), retain=True)
-    gateway.agent.kill()
-    gateway.start()  # its new subscription brings the retained one
-    wait_until(lambda: gateway.commands()["refused"].get("retained") == 1, "the refusal")
-    central.send(b"", retain=True)
     central.send(body)
     central.answers_to(good.id)
     again = good._replace(arguments=about(2, reason="another"))
@@ -215,6 +244,81 @@ def test_each_hostile_command_is_refused_and_counted_by_cause(
     told = gateway.commands()
     assert told["counts"]["replayed"] == 1
     assert told["refused"]["unanswered"] >= 100
+
+
+def test_a_retained_command_is_refused_as_it_arrives_and_at_each_new_subscription(
+    tmp_path: Path, gateway: Commanded, central: Central
+) -> None:
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    order = acknowledging(anna, 1)
+    central.send(body_of(order, anna), retain=True)
+    (told,) = central.answers_to(order.id)
+    assert told["error"]["code"] == "retained"
+    gateway.agent.kill()
+    gateway.start()  # its new subscription brings it again
+    assert central.answers_to(order.id, 2)[1]["error"]["code"] == "retained"
+    assert gateway.commands()["refused"] == {"retained": 1}
+    assert gateway.states() == ["UNACK"]
+
+
+def test_with_mqtt_3_1_1_a_retained_command_is_done_once_and_refused_from_then_on(
+    tmp_path: Path, line: Line, start_agent: StartAgent, broker: RealBroker, central: Central
+) -> None:
+    """That version does not tell a subscriber how a live message was published."""
+    older = 'protocol = "3.1.1"\n'
+    gateway = Commanded(tmp_path, line, start_agent, broker.port, broker=older)
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    order = acknowledging(anna, 1)
+    central.send(body_of(order, anna), retain=True)
+    assert central.answers_to(order.id)[0]["ok"]
+    gateway.agent.kill()
+    gateway.start()
+    assert central.answers_to(order.id, 2)[1]["error"]["code"] == "retained"
+    assert gateway.states() == ["UNACK", "ACKED"]
+
+
+def test_commands_above_the_limit_of_ids_are_refused_and_change_nothing(
+    tmp_path: Path, line: Line, start_agent: StartAgent, broker: RealBroker, central: Central
+) -> None:
+    gateway = Commanded(tmp_path, line, start_agent, broker.port, "ids_max = 2\n")
+    anna = gateway.trust(tmp_path, "operate", "anna")
+    orders = [
+        order_for(GATEWAY, anna, "alarm.note", about(1, reason=f"note {turn}"), 3000.0)
+        for turn in range(3)
+    ]
+    for order in orders[:2]:
+        central.send(body_of(order, anna))
+        assert central.answers_to(order.id)[0]["ok"]
+    gateway.agent.kill()
+    gateway.start()  # it knows the ids
+    assert central.code(body_of(orders[2], anna), orders[2].id) == "crowded"
+    assert [row["why"] for row in gateway.logbook()] == [None, "note 0", "note 1"]
+    assert gateway.commands()["counts"] == {"crowded": 1}
+
+
+def test_check_says_who_may_operate_and_revoke_takes_effect_at_the_next_command(
+    tmp_path: Path, gateway: Commanded, central: Central
+) -> None:
+    anna = gateway.trust(tmp_path, "operate", "anna")
+
+    def agent(*words: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "-m", "agent", *words, "--config", str(gateway.config)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+        return ended.stdout + ended.stderr
+
+    assert f"on: accepted if signed by {anna.key_id.hex()} (anna)" in agent("check")
+    first, second = acknowledging(anna, 1), acknowledging(anna, 2)
+    central.send(body_of(first, anna))
+    assert central.answers_to(first.id)[0]["ok"]
+    told = agent("keys", "revoke", anna.key_id.hex(), "--why", "lost notebook")
+    assert "commands by it are refused from now on" in told
+    assert central.code(body_of(second, anna), second.id) == "revoked_key"
+    assert "has no unrevoked key of the role operate" in agent("check")
 
 
 def test_senders_without_a_key_cannot_make_the_gateway_flood(
@@ -262,31 +366,9 @@ def test_two_writers_at_once_leave_a_logbook_that_explains_every_state(
     tmp_path: Path, gateway: Commanded, central: Central
 ) -> None:
     anna = gateway.trust(tmp_path, "operate", "anna")
-    made: list[int] = []
-
-    def terminal() -> None:
-        for turn in range(20):
-            verb = "acknowledge" if turn % 2 else "unacknowledge"
-            try:
-                made.append(gateway.ask(verb)["revision"])
-            except Refused as refusal:
-                assert refusal.code in ("stale", "impossible", "busy")
-
-    writer = threading.Thread(target=terminal)
-    writer.start()
-    for turn in range(20):
-        verb = "alarm.unacknowledge" if turn % 2 else "alarm.acknowledge"
-        order = order_for(GATEWAY, anna, verb, about(gateway.standing()["revision"]), 60.0)
-        central.send(body_of(order, anna))
-        (told,) = central.answers_to(order.id)
-        if told["ok"]:
-            made.append(told["result"]["revision"])
-        else:
-            assert told["error"]["code"] in ("stale", "impossible", "busy")
-    writer.join()
-    rows = gateway.logbook()
-    assert [row["revision"] for row in rows] == list(range(1, len(rows) + 1))
-    assert sorted(made) == [row["revision"] for row in rows[1:]]
-    for before, after in itertools.pairwise(rows):
-        assert after["before"] == before["after"]
-    assert rows[-1]["after"] == gateway.standing()["state"]
+    writing = Writing(gateway, central, anna, Random(1))
+    counts = writing.run(60)
+    assert set(counts) == {"done", "stale", "impossible"}, counts
+    assert counts.total() == 60
+    explained(gateway.logbook(), gateway.stored())
+    answered_truly(writing.answered, gateway.logbook())

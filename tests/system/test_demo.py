@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +26,7 @@ from agent.demo.run import Demo, FaultNotFound, check_found, conclusion
 from agent.demo.screen import CHART_HEIGHT, CHART_WIDTH, View, chart, screen
 from agent.inputs.plant import PERIOD_S, Pump
 from models.bundle import Bundle
-from tests.conftest import ROOT, mosquitto, wait_until
+from tests.conftest import ROOT, WAIT_S_MAX, mosquitto, wait_until
 
 DEMO = [sys.executable, "-m", "agent", "demo", "--json"]
 KEYS = {
@@ -89,6 +93,41 @@ def test_a_demo_too_short_for_any_score_says_so() -> None:
 def test_the_demo_says_whose_seconds_they_are(speed: float, said: str) -> None:
     outcome = defaultdict(int) | {"detection_delay_s": 2.4, "speed": speed, "fan": []}
     assert said in "\n".join(conclusion(outcome))
+
+
+def test_with_page_the_demo_stays_and_its_user_sees_the_alarm(zoo_bundle: Bundle) -> None:
+    _, environment = mosquitto()
+    demo = subprocess.Popen(
+        [*DEMO[:-1], "--seconds=20", "--fault=blocked_valve", "--page"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
+    try:
+        assert demo.stdout is not None
+        told = next(line for line in demo.stdout if line.startswith("The page: "))
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/ \(user demo, password (\S+)\)", told)
+        assert found is not None
+        browser = http.client.HTTPConnection("127.0.0.1", int(found[1]))
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Origin": f"http://127.0.0.1:{found[1]}",
+        }
+        body = urlencode({"name": "demo", "password": found[2]})
+        browser.request("POST", "/login", body, headers)
+        answer = browser.getresponse()
+        answer.read()
+        assert answer.status == 303
+        cookie = str(answer.getheader("Set-Cookie")).partition(";")[0]
+        browser.request("GET", "/alarms", headers={"Cookie": cookie})
+        assert "/alarms/pump-1/1" in browser.getresponse().read().decode()
+        browser.close()
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(WAIT_S_MAX) == 0
+    finally:
+        demo.kill()
+        demo.communicate()
 
 
 @pytest.mark.parametrize("seconds", [15, 19])

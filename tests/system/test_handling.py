@@ -23,12 +23,14 @@ import pytest
 
 from agent.control.client import ask
 from agent.control.protocol import Person, Refused
+from agent.handling.states import Standing
 from agent.inputs.plant import CHANNELS, Pump
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
 from tests.agent_rig import Ops, StartAgent, configure, lines
 from tests.conftest import ROOT, RealAgent, RealBroker, wait_until
 from tests.disk import Disk
+from tests.page_rig import RealPage, Visitor
 from tests.serial_line import Line
 
 NAMES = [channel.name for channel in CHANNELS]
@@ -80,9 +82,12 @@ class Gateway:
         wait_until(lambda: self.standing().get("number") == number, f"alarm {number}")
 
     def standing(self) -> dict[str, Any]:
+        known = self.stored()
+        return {} if known == Standing() else known.to_json() | {"state": known.state}
+
+    def stored(self) -> Standing:
         with Reader(self.directory / "data") as reader:
-            known = reader.standings().get((NAME, POINT))
-        return {} if known is None else known.to_json() | {"state": known.state}
+            return reader.standings().get((NAME, POINT), Standing())
 
     def logbook(self) -> list[dict[str, Any]]:
         with Reader(self.directory / "data") as reader:
@@ -307,7 +312,7 @@ def test_the_terminal_says_what_was_written_and_the_log_who_did_it(gateway: Gate
     ]
     assert said == [
         "pump#1.2: note; it is in the logbook\n",
-        "pump#1.3: label nothing-found; it is in the logbook\n",
+        "pump#1.3: label nothing found yet; it is in the logbook\n",
         "pump#1.4: acknowledged; it is in the logbook\n",
     ]
     by = gateway.logbook()[-1]["by"]
@@ -451,6 +456,55 @@ def test_a_person_at_the_page_is_named_in_the_logbook_and_may_what_the_role_may(
             ask(gateway.socket, command, person=jo)
     assert ask(gateway.socket, "state")["control"]["refused"] == {"not_allowed": 5}
     assert "alarm.acknowledge requested by maria (page)" in gateway.agent.log()
+
+
+def test_what_people_do_on_the_page_is_in_the_logbook_under_their_names(
+    tmp_path: Path, line: Line, start_agent: StartAgent
+) -> None:
+    page_user = f'[control]\npage_user = "{pwd.getpwuid(os.getuid()).pw_name}"\n'
+    gateway = Gateway(tmp_path, line, start_agent, more=page_user)
+    gateway.raise_one()
+    page = RealPage(gateway.config, 'users_file = "page-users"')
+    page.add("tom", "reader")
+    page.add("maria", "operator")
+    page.add("jo", "maintainer")
+    page.start()
+    try:
+        visitors = {name: Visitor(page) for name in ("tom", "maria", "jo")}
+        for name, visitor in visitors.items():
+            assert visitor.log_in(name).status == 303
+            assert visitor.get(f"/alarms/{NAME}/1").status == 200
+
+        def asks(name: str, verb: str, **form: str) -> int:
+            path = f"/alarms/{NAME}/1/{verb}"
+            revision = str(gateway.standing()["revision"])
+            sent = {"csrf": visitors[name].csrf, "revision": revision} | form
+            return visitors[name].post(path, sent).status
+
+        assert asks("tom", "acknowledge") == 403
+        assert asks("maria", "acknowledge", reason="seen") == 303
+        assert asks("maria", "out-of-service", reason="motor") == 403  # the agent says so
+        assert asks("jo", "out-of-service", reason="motor") == 303
+        assert asks("jo", "acknowledge") == 409  # it is not possible now
+    finally:
+        page.stop()
+    told = [(row["what"], row["by"], row["door"]) for row in gateway.logbook()[1:]]
+    assert told == [("acknowledged", "maria", "page"), ("out_of_service", "jo", "page")]
+
+
+def test_a_page_that_is_not_the_configured_user_can_handle_nothing(gateway: Gateway) -> None:
+    page = RealPage(gateway.config, 'users_file = "page-users"')
+    page.add("maria", "operator")
+    page.start()
+    try:
+        visitor = Visitor(page)
+        visitor.log_in("maria")
+        visitor.get(f"/alarms/{NAME}/1")
+        sent = visitor.post(f"/alarms/{NAME}/1/acknowledge", {"csrf": visitor.csrf, "revision": 1})
+        assert (sent.status, "only fieldwatch-page, the user of" in sent.body) == (403, True)
+    finally:
+        page.stop()
+    assert gateway.states() == ["UNACK"]
 
 
 def test_only_the_user_of_the_page_may_ask_for_others(gateway: Gateway) -> None:

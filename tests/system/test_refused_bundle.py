@@ -285,11 +285,14 @@ def test_copies_that_no_stream_needs_are_removed(gateway: Gateway) -> None:
     second = flow_bundle(gateway.bundle, 2)
     gateway.start()
     gateway.stop()
-    assert sorted(path.name for path in gateway.kept("").iterdir()) == [
-        f"{second.digest}.fieldwatch",
-        "ran.json",
-    ]
-    assert gateway.kept(f"{second.digest}.fieldwatch").read_bytes() == gateway.bundle.read_bytes()
+    kept = {path.name for path in gateway.kept("").iterdir()}
+    assert kept == {first.name, f"{second.digest}.fieldwatch", "ran.json"}  # a rival of the second
+    third = flow_bundle(gateway.bundle, 3)
+    gateway.start()
+    gateway.stop()
+    kept = {path.name for path in gateway.kept("").iterdir()}
+    assert kept == {*(f"{one.digest}.fieldwatch" for one in (second, third)), "ran.json"}
+    assert gateway.kept(f"{third.digest}.fieldwatch").read_bytes() == gateway.bundle.read_bytes()
 
 
 def test_notes_that_cannot_be_read_cost_what_they_said_and_nothing_else(gateway: Gateway) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,29 +14,43 @@ import pytest
 from agent.config.broker import MqttTable
 from agent.mqtt.connection import Acknowledged, Connection, LinkError, Lost, Received, Subscribed
 from agent.mqtt.version import connected
-from tests.conftest import WAIT_S_MAX, RealBroker, wait_until
+from tests.agent_rig import StartAgent
+from tests.conftest import ROOT, WAIT_S_MAX, RealBroker, wait_until
 from tests.secured_broker import SecuredBroker
+from tests.serial_line import Line
+from tests.system.test_commands import Commanded
 from tests.uplink_rig import Collecting, Gateway
 
 GATEWAY, OTHER = "plant-1/gateway-1", "plant-1/gateway-2"
+COMMANDED = f"{GATEWAY}/command"  # the second user of a gateway that accepts commands
 V1 = "fieldwatch/v1"
 OWN = f"{V1}/{GATEWAY}"
 CENTRAL = f"{V1}/plant-1/_central/status"
-SAID = {f"{OWN}/{kind}" for kind in ("status", "summary/pump", "alarm/pump", "health", "gone")}
-ACKNOWLEDGED = f"{OWN}/acknowledged"
-ALL = SAID | {ACKNOWLEDGED, CENTRAL, f"{OWN}/command/restart", f"{V1}/plant-1", f"{OWN}/summary"}
+SAID = {
+    f"{OWN}/{kind}"
+    for kind in ("status", "summary/pump", "alarm/pump", "transition/pump", "health", "gone")
+}
+ACKNOWLEDGED, COMMAND, ANSWER = f"{OWN}/acknowledged", f"{OWN}/command", f"{OWN}/command/answer"
+OTHERS_COMMAND = f"{V1}/plant-2/gateway-1/command"
+ALL = SAID | {ACKNOWLEDGED, COMMAND, ANSWER, CENTRAL, f"{V1}/plant-1", f"{OWN}/summary"}
 NEAR = {f"{V1}/plant-2/gateway-1/status", f"{OWN}/alarm/pump/1", f"{OWN}/status/1"}
+NEAR |= {OTHERS_COMMAND, f"{COMMAND}/restart", f"{ANSWER}/1"}
 TOPICS = sorted(ALL | NEAR)
 
 MAY_SAY = {
     GATEWAY: SAID,
+    COMMANDED: {ANSWER},
     OTHER: set(),
     "collector": {ACKNOWLEDGED, CENTRAL},
     "ops": set(),
-    "operate": {f"{OWN}/status", f"{V1}/plant-2/gateway-1/status", CENTRAL},
+    "operate": {
+        *(f"{OWN}/status", f"{V1}/plant-2/gateway-1/status", CENTRAL),
+        *(COMMAND, OTHERS_COMMAND),
+    },
 }
 MAY_HEAR = {
     GATEWAY: {f"{OWN}/status", ACKNOWLEDGED, CENTRAL},
+    COMMANDED: {COMMAND, CENTRAL},
     OTHER: {CENTRAL},
     "collector": SAID | {f"{V1}/plant-2/gateway-1/status", CENTRAL},
     "ops": set(TOPICS),
@@ -78,7 +94,8 @@ class User:
 @pytest.fixture(params=["passwords", "certificates"])
 def secured(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SecuredBroker]:
     certificates = request.param == "certificates"
-    made = SecuredBroker(tmp_path, GATEWAY, OTHER, "plant/gw-1", certificates=certificates)
+    users = (GATEWAY, COMMANDED, OTHER, "plant/gw-1", "plant/gw-1/command")
+    made = SecuredBroker(tmp_path, *users, certificates=certificates)
     made.start()
     yield made
     made.kill()
@@ -205,3 +222,46 @@ def test_a_gateway_and_the_collector_work_there_and_a_clone_is_found(
         for one in gateways:
             one.close()
         central.close()
+
+
+def test_only_who_may_operate_reaches_a_gateway_with_commands_and_it_answers_over_tls(
+    secured: SecuredBroker, tmp_path: Path, line: Line, start_agent: StartAgent
+) -> None:
+    (tmp_path / "gateway").mkdir()
+    own, second = given(secured, "plant/gw-1"), given(secured, "plant/gw-1/command")
+    del second["tls_ca_file"]
+    lines = ["".join(f'{name} = "{one[name]}"\n' for name in one) for one in (second, own)]
+    port = secured.gateways_port
+    gateway = Commanded(tmp_path / "gateway", line, start_agent, port, *lines)
+    gateway.trust(tmp_path, "operate", "anna")
+
+    def acknowledge(user: str) -> subprocess.CompletedProcess[str]:
+        options = {
+            f"--{name.replace('_', '-')}": str(value)
+            for name, value in secured.access(user).items()
+        }
+        to = {"--site": "plant", "--gateway": "gw-1", "--key": str(tmp_path / "operate-anna.key")}
+        words = [word for option in (to | options).items() for word in option]
+        return subprocess.run(
+            [sys.executable, "-m", "agent", "command", *words, "ack", "pump#1.1"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+
+    for user in ("ops", "collector"):
+        denied = acknowledge(user)
+        assert denied.returncode == 69
+        assert "does not pass the command on: Not authorized" in denied.stderr
+    done = acknowledge("operate")
+    assert done.stdout == "pump#1.2: acknowledged; it is in the logbook\n", done.stderr
+    assert gateway.states() == ["UNACK", "ACKED"]
+    checked = subprocess.run(
+        [sys.executable, "-m", "agent", "check", "--config", str(gateway.config)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert f"ok    commands at 127.0.0.1:{port}: accepts" in checked.stdout, checked.stdout

@@ -110,7 +110,7 @@ def section(foretold: Foretold) -> Iterator[str]:
     yield from evidence(metrics)
     yield "<h3>How it is stored</h3>"
     yield pages.table(
-        ("form", "bytes", "ms per window", "squared error grows", "between interpreters", ""),
+        ("form", "bytes", "ms per window", "squared error grows", "between interpreters", "result"),
         map(_trial, metrics["quantization"]),
     )
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agent.commands.options import config_option, json_option
-from agent.handling.transition import LABELS, REASON_CHARS_MAX, SAID
+from agent.commands.options import config_option, json_option, reason_option, short_text
+from agent.handling.transition import LABELS
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import FieldwatchError, StoreError
@@ -56,20 +56,6 @@ _several = click.argument(
     "alarms", metavar="ALARM...", nargs=-1, required=True, callback=_references
 )
 _single = click.argument("alarm", metavar="ALARM", callback=_reference)
-
-
-def _short(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value is not None and len(value) > REASON_CHARS_MAX:
-        raise click.BadParameter(
-            f"it has {len(value)} characters; shorten it to at most {REASON_CHARS_MAX}"
-        )
-    return value
-
-
-def _reason(
-    required: bool = False, told: str = "Why; it goes into the logbook."
-) -> Callable[[Decorated], Decorated]:
-    return click.option("--reason", required=required, callback=_short, help=told)
 
 
 @click.group(invoke_without_command=True)
@@ -129,9 +115,9 @@ def alarms(
             key = "terminal.none_open" if open_only else "terminal.none"
             none = "" if follow else moments.language.phrase(key, "no alarms")
             _say_rows(rows, none, as_json, moments)
-            _say_reminder(reader, as_json)
-            _say_unstored(waits, as_json, utc)
-            _say_life(found, as_json, utc)
+            _say_reminder(reader, as_json, moments)
+            _say_unstored(waits, as_json, moments)
+            _say_life(found, as_json, moments)
         if followed is not None:
             for news in followed.changes(found):
                 _say_news(news, as_json, moments)
@@ -153,12 +139,12 @@ def _say_rows(
         say(none)
 
 
-def _say_reminder(reader: Reader, as_json: bool) -> None:
+def _say_reminder(reader: Reader, as_json: bool, moments: Moments) -> None:
     """Print which alarms nobody has explained yet."""
     from agent.commands.alarms import labels
 
     if not as_json:
-        for line in labels.reminder(labels.due_again(reader, time.time())):
+        for line in labels.reminder(labels.due_again(reader, time.time()), moments.language):
             say(line)
 
 
@@ -172,69 +158,84 @@ def _say_list(lines: Any, rows: Sequence[Mapping[str, Any]]) -> None:
         say(Colored(line, "red") if line.partition(" ")[0] in urgent else line)
 
 
-def _say_unstored(waits: Mapping[str, Any] | None, as_json: bool, utc: bool) -> None:
+def _say_unstored(waits: Mapping[str, Any] | None, as_json: bool, moments: Moments) -> None:
     """Report what the store cannot show, because the agent cannot write to it."""
-    from agent.alarms.document import describe, not_stored
+    from agent.alarms.document import not_stored
+    from agent.wording.message import Message
 
     if waits is None:
         return
     if as_json:
         say_json({"unstored": waits}, indent=None)
         return
-    time = _moments(utc).full
     for one in waits["alarms"]:
-        say(Colored(describe(one, time), "red"))
-    say(Colored(f"NOT COMPLETE {not_stored(waits, time)}", "red"))
+        say(Colored(_alarm_line(one, moments), "red"))
+    told = {"told": not_stored(waits, moments.told)}
+    say(Colored(moments.language.text(Message("unstored.title", told)), "red"))
 
 
-def _say_life(life: Life, as_json: bool, utc: bool) -> None:
+def _say_life(life: Life, as_json: bool, moments: Moments) -> None:
     """Report if no agent watches; a program gets the state in any case."""
     if as_json:
         say_json({"agent": life._asdict()}, indent=None)
-    elif (told := life.told(_moments(utc).full)) is not None:
+    elif (told := life.told(moments.told)) is not None:
         say(Colored(told, "red"))
 
 
 def _say_news(news: Mapping[str, Any] | Life, as_json: bool, moments: Moments) -> None:
-    from agent.alarms.document import describe
     from agent.alarms.lifecycle import OPENED
     from agent.commands.life import Life
-    from agent.wording.sentence import first_sentence
 
     if isinstance(news, Life):
-        _say_life(news, as_json, moments.utc)
+        _say_life(news, as_json, moments)
         if news.watching and not as_json:
-            say(Colored("an agent watches again", "green"))
+            say(Colored(moments.language.phrase("life.again", "an agent watches"), "green"))
     elif as_json:
         say_json(news, indent=None)
     elif "group" in news:
-        say(Colored(_group_line(news["group"]), "red"))
+        say(Colored(_group_line(news["group"], moments), "red"))
     elif "transition" in news:
         for line in _transition_lines(news["transition"], moments):
             say(line)
     else:
-        text = describe(news, moments.full)
-        if moments.language.name != "en":
-            text = f"{news['stream']}#{news['number']}: {first_sentence(news, moments.told)}"
-        text += _mark(news.get("raised_as") or {})
-        calls = news["state"] == OPENED and not (news.get("raised_as") or {}).get("advisory")
+        row = news.get("raised_as") or {}
+        text = f"{_alarm_line(news, moments)} {_mark(row, moments)}".rstrip()
+        calls = news["state"] == OPENED and not row.get("advisory")
         say(Colored(text, "red") if calls else text)
 
 
-def _mark(row: Mapping[str, Any]) -> str:
+def _alarm_line(alarm: Mapping[str, Any], moments: Moments) -> str:
+    """Return an alarm in one line; in English with all its values."""
+    from agent.alarms.document import describe
+    from agent.wording.sentence import first_sentence
+
+    if moments.language.name == "en":
+        return describe(alarm, moments.full)
+    number = "" if alarm["number"] is None else f"#{alarm['number']}"
+    return f"{alarm['stream']}{number}: {first_sentence(alarm, moments.told)}"
+
+
+def _mark(row: Mapping[str, Any], moments: Moments) -> str:
+    from agent.commands.alarms.shown import why_of
+    from agent.wording.message import Message
+
+    told = moments.language
     if row.get("advisory"):
-        return " (an advisory: nothing to do now)"
+        return told.phrase("follow.advisory", "(an advisory)")
     if row.get("after") == "DSUPR":
-        return f" (suppressed: {row['why']})"
-    return f" (it chatters: x{row['chattering']})" if row.get("chattering") else ""
+        return told.text(Message("follow.suppressed", {"why": why_of(row, moments.told)}))
+    if row.get("chattering"):
+        return told.text(Message("follow.chatters", {"count": str(row["chattering"])}))
+    return ""
 
 
-def _group_line(group: Mapping[str, Any]) -> str:
-    what = "opened" if group["state"] == "opened" else "closed"
-    return (
-        f"{group['stream']}: {group['count']} alarms {what} in a flood ({group['kinds']});"
-        " fieldwatch-agent alarms lists them"
-    )
+def _group_line(group: Mapping[str, Any], moments: Moments) -> str:
+    from agent.commands.alarms.grouped import kinds
+    from agent.wording.message import Message
+
+    members, told = group["members"], moments.language
+    known = {"stream": group["stream"], "count": str(len(members)), "kinds": kinds(members, told)}
+    return told.text(Message(f"follow.{group['state']}", known))
 
 
 def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]:
@@ -243,14 +244,12 @@ def _transition_lines(row: Mapping[str, Any], moments: Moments) -> Sequence[str]
     return [f"{row['stream']} {row_text(row, moments)}"]
 
 
-def _moments(utc: bool, config_file: Path | None = None, language: str | None = None) -> Moments:
-    """Return now, in the language asked for or configured; without a file in English."""
+def _moments(utc: bool, config_file: Path, language: str | None = None) -> Moments:
+    """Return now, in the language asked for or configured."""
     from agent.commands.alarms.moments import Moments
     from agent.commands.alarms.told import language_of
-    from agent.wording.language import ENGLISH
 
-    told = ENGLISH if config_file is None else language_of(config_file, language)
-    return Moments(datetime.now(UTC), utc, told)
+    return Moments(datetime.now(UTC), utc, language_of(config_file, language))
 
 
 @alarms.command()
@@ -258,31 +257,48 @@ def _moments(utc: bool, config_file: Path | None = None, language: str | None = 
 @config_option
 @_language_option
 @_utc_option
+@click.option(
+    "--window", "with_window", is_flag=True, help="With --json: all samples around the onset, too."
+)
 @json_option
 def show(
-    alarm: Reference, config_file: Path, language: str | None, utc: bool, as_json: bool
+    alarm: Reference,
+    config_file: Path,
+    language: str | None,
+    utc: bool,
+    with_window: bool,
+    as_json: bool,
 ) -> int:
-    """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook."""
+    """Show one ALARM: what to do, what was found, how sure, a chart, and the logbook.
+
+    The chart shows the samples around the onset as the agent saw them: what was observed, what was
+    expected, and the score against the threshold.
+    """
+    if with_window and not as_json:
+        raise click.UsageError("--window needs --json")
     from agent.commands.alarms import listed, shown
     from agent.commands.life import life
     from agent.config.location import store_directory
     from agent.store.reader import Reader
+    from agent.store.windows import window
 
     with Reader(store_directory(config_file)) as reader:
         found, watched = listed.one(reader, alarm), life(reader)
+        seen = window(reader.query_records, found["stream"], found["number"])
     if as_json:
-        say_json({"agent": watched._asdict(), "alarm": found})
+        kept = seen and (seen.document() if with_window else seen.about())
+        say_json({"agent": watched._asdict(), "alarm": found, "window": kept})
         return watched.exit_code
     moments = _moments(utc, config_file, language)
-    for line in shown.lines(found, moments, config_file, console.has_blocks()):
+    for line in shown.lines(found, moments, config_file, console.has_blocks(), seen):
         say(line)
-    _say_life(watched, as_json, utc)
+    _say_life(watched, as_json, moments)
     return watched.exit_code
 
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
@@ -295,7 +311,7 @@ def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_j
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def unack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
@@ -305,7 +321,7 @@ def unack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def reset(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
@@ -315,7 +331,7 @@ def reset(alarms: Sequence[Reference], reason: str | None, config_file: Path, as
 
 @alarms.command()
 @_several
-@_reason(required=True)
+@reason_option(required=True)
 @click.option("--hours", type=_HOURS, default=8.0, show_default=True, help="At most this long.")
 @click.option("--fixed", is_flag=True, help="For this time, even if it clears earlier.")
 @config_option
@@ -339,7 +355,7 @@ def shelve(
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def unshelve(
@@ -351,7 +367,7 @@ def unshelve(
 
 @alarms.command("out-of-service")
 @_several
-@_reason(required=True)
+@reason_option(required=True)
 @config_option
 @json_option
 def out_of_service(
@@ -363,7 +379,7 @@ def out_of_service(
 
 @alarms.command("in-service")
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def in_service(
@@ -375,7 +391,7 @@ def in_service(
 
 @alarms.command()
 @_single
-@click.argument("text", callback=_short)
+@click.argument("text", callback=short_text)
 @config_option
 @json_option
 def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
@@ -385,7 +401,7 @@ def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
 
 @alarms.command()
 @click.argument("words", metavar="[ALARM] LABEL", nargs=-1, required=True)
-@_reason(told="The kind of fault or what was done; it goes into the logbook.")
+@reason_option(told="The kind of fault or what was done; it goes into the logbook.")
 @click.option("--from", "from_text", help="Begin of what it is about, instead of the alarm's.")
 @click.option("--to", "to_text", help="Its end; default: now.")
 @click.option("--stream", help="Label a time of this stream that had no alarm; needs --from.")
@@ -430,7 +446,7 @@ def label(
     if as_json:
         say_json({"transitions": [done]})
     else:
-        _say_done(done)
+        _say_done(done, config_file)
     return 0
 
 
@@ -439,10 +455,17 @@ def label(
 @click.option("--label", "only", type=click.Choice(LABELS), help="Only with this label.")
 @click.option("--csv", "as_csv", is_flag=True, help="As fieldwatch-agent labels export.")
 @config_option
+@_language_option
 @_utc_option
 @json_option
 def labels(
-    stream: str | None, only: str | None, as_csv: bool, config_file: Path, utc: bool, as_json: bool
+    stream: str | None,
+    only: str | None,
+    as_csv: bool,
+    config_file: Path,
+    language: str | None,
+    utc: bool,
+    as_json: bool,
 ) -> int:
     """List the newest label of each alarm, and of faults that raised none."""
     from agent.commands.alarms import labels as labelled
@@ -458,7 +481,7 @@ def labels(
     elif as_csv:
         say_lines(labelled.as_csv(found, time.time()))
     else:
-        for line in labelled.lines(found, _moments(utc)):
+        for line in labelled.lines(found, _moments(utc, config_file, language)):
             say(line)
     return 0
 
@@ -486,21 +509,15 @@ def _ask(
             continue
         made.append(done)
         if not as_json:
-            _say_done(done)
+            _say_done(done, config_file)
     if as_json:
         say_json({"transitions": made})
     return first
 
 
-def _say_done(done: Mapping[str, Any]) -> None:
-    revision = f"#{done['number']}.{done['revision']}" if done["number"] else ""
-    say(f"{done['stream']}{revision}: {_done(done)}; it is in the logbook")
-    if "advice" in done:
-        say(done["advice"])
+def _say_done(done: Mapping[str, Any], config_file: Path) -> None:
+    from agent.commands.alarms.done import lines
+    from agent.commands.alarms.told import language_of
 
-
-def _done(transition: Mapping[str, Any]) -> str:
-    """Return the result as text: the new state, or the written note or label."""
-    if transition["what"] in ("noted", "labelled"):
-        return f"{SAID[transition['what']]} {transition['label'] or ''}".strip()
-    return str(transition["told"])
+    for line in lines(done, language_of(config_file, None)):
+        say(line)

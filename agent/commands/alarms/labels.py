@@ -13,11 +13,14 @@ from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.table import wrapped
 from agent.handling.transition import NOTHING_FOUND
 from agent.store.reader import Reader
+from agent.wording.language import ENGLISH, Language
+from agent.wording.message import Message
 from models.printable import printable
 from models.times import iso_time
 
 COLUMNS: Final = ("start", "end", "kind", "label", "by", "at", "stream", "number")
-_ROW: Final = "{:<22} {:<14} {:<12} {:<12} {}"
+_ROW: Final = "{:<22} {:<20} {:<12} {:<12} {}"
+_HEAD: Final = "ALARM LABEL FROM TO BY"
 
 
 def period(from_text: str | None, to_text: str | None) -> dict[str, float]:
@@ -79,20 +82,24 @@ def _labelled(row: Mapping[str, Any], reader: Reader) -> dict[str, Any]:
 
 def lines(found: Sequence[dict[str, Any]], moments: Moments) -> Iterator[str]:
     """Yield the labels for a person."""
+    told = moments.language
     if not found:
-        yield "no alarm has such a label yet: fieldwatch-agent alarms label ALARM confirmed"
+        yield from wrapped(told.phrase("labels.none", "none"), "")
         return
-    yield f"Times are {moments.zone()}."
-    yield _ROW.format("ALARM", "LABEL", "FROM", "TO", "BY")
+    yield told.text(Message("labels.times", {"zone": moments.zone()}))
+    head = told.phrase("labels.head", _HEAD).split()
+    yield _ROW.format(*(head if len(head) == len(_HEAD.split()) else _HEAD.split()))
     for one in found:
-        number = f"#{one['number']}" if one["number"] else " (no alarm)"
-        name = one["stream"] + number
+        none = f" {told.phrase('labels.no_alarm', '-')}"
+        name = one["stream"] + (f"#{one['number']}" if one["number"] else none)
         begin, end = moments.brief(one["start"]), moments.brief(one["end"])
-        yield printable(_ROW.format(name, one["label"], begin, end, one["by"]))
+        label = told.phrase(f"labelled.{one['label']}", one["label"])
+        yield printable(_ROW.format(name, label, begin, end, one["by"]))
         if one["why"]:
             yield from wrapped(one["why"])
         if one["ask_again"]:
-            yield from wrapped(f"look at it again from {moments.full(one['ask_again'])} on")
+            again = {"time": moments.full(one["ask_again"])}
+            yield from wrapped(told.text(Message("labels.again", again)))
 
 
 def due_again(reader: Reader, now_s: float) -> list[dict[str, Any]]:
@@ -101,14 +108,12 @@ def due_again(reader: Reader, now_s: float) -> list[dict[str, Any]]:
     return [one for one in labels(reader, None, NOTHING_FOUND) if (one["ask_again"] or now) <= now]
 
 
-def reminder(due: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def reminder(due: Sequence[Mapping[str, Any]], told: Language = ENGLISH) -> Iterator[str]:
     """Yield lines that ask for another look at what was not explained; none if there is none."""
     if due:
         names = ", ".join(f"{one['stream']}#{one['number']}" for one in due)
         yield ""
-        yield from wrapped(
-            f"Nothing was found yet, so look again, and label it: {names}", "", "    "
-        )
+        yield from wrapped(told.text(Message("labels.due", {"alarms": names})), "", "    ")
 
 
 def as_csv(found: Sequence[dict[str, Any]], now_s: float | None = None) -> str:

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.store.reader import Reader
+from agent.store.window import Seen
+from agent.store.windows import window
 from models.errors import StoreError
-from models.messages import GOOD, Float32, Float64, stored_samples
+from models.messages import GOOD, QUALITIES, Float32, Float64, stored_samples
 from models.printable import printable
 from models.times import iso_time, unix_s
 
@@ -31,8 +33,8 @@ def recorded(
 ) -> Recorded:
     """Return the stored readings of a stream during its labels and ``around_s`` before and after.
 
-    A value that was not measured is an empty cell, so that the trainer fills it as its
-    configuration says.
+    What the ring of samples has lost comes from the windows of the labelled alarms. A value that
+    was not measured is an empty cell, so that the trainer fills it as its configuration says.
 
     Raises:
         StoreError: no agent of this version has stored samples of the stream, or the store cannot
@@ -47,9 +49,10 @@ def recorded(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["time", *map(printable, names)])
     spans = {id(one): _span(one, now_s) for one in labels}
-    times = np.empty(0)
+    times, kept = np.empty(0), _windows(reader, stream, labels, names)
     for begin, end in merged([(a - around_s, b + around_s) for a, b in spans.values()]):
-        times_here, values = _readings(reader, stream, len(names), begin, end)
+        stored = _readings(reader, stream, len(names), begin, end)
+        times_here, values = _filled(*stored, *_between(*kept, begin, end))
         times = np.concatenate([times, times_here])
         for time, row in zip(times_here.tolist(), values.tolist(), strict=True):
             writer.writerow([iso_time(time), *("" if v != v else f"{v:.7g}" for v in row)])
@@ -98,8 +101,48 @@ def _readings(
     if not chunks:
         return np.empty(0), np.empty((0, channels), np.float32)
     samples = stored_samples(chunks, channels)
-    inside = (samples.times >= begin) & (samples.times <= end)
     values = samples.values.copy()
     if samples.quality is not None:
         values[samples.quality != GOOD] = np.nan
-    return samples.times[inside], values[inside]
+    return _between(samples.times, values, begin, end)
+
+
+def _windows(
+    reader: Reader, stream: str, labels: Sequence[dict[str, Any]], names: Sequence[str]
+) -> tuple[Float64, Float32]:
+    """Return times (n,) and measured values (n, C) of the windows of the labelled alarms."""
+    numbers = sorted(one["number"] for one in labels if one["number"])
+    found = (window(reader.query_records, stream, number) for number in numbers)
+    parts = {one.number: one for one in found if one is not None}.values()
+    times = np.array([time for one in parts for time in one.times])
+    values = [_measured(one, name) for one in parts for name in names]
+    rows = [
+        np.column_stack(values[at : at + len(names)]) for at in range(0, len(values), len(names))
+    ]
+    times, first = np.unique(times, return_index=True)
+    together = np.concatenate([np.empty((0, len(names)), np.float32), *rows])
+    return times, together[first].astype(np.float32)
+
+
+def _measured(seen: Seen, name: str) -> Float32:
+    """Return the values (n,) of a channel; NaN where it was not measured."""
+    if name not in seen.observed:
+        return np.full(len(seen.times), np.nan, np.float32)
+    good = np.array(seen.quality[name]) == QUALITIES[GOOD]
+    values = np.array([np.nan if one is None else one for one in seen.observed[name]], np.float32)
+    return np.where(good, values, np.float32(np.nan))
+
+
+def _between(times: Float64, values: Float32, begin: float, end: float) -> tuple[Float64, Float32]:
+    inside = (times >= begin) & (times <= end)
+    return times[inside], values[inside]
+
+
+def _filled(
+    times: Float64, values: Float32, more_times: Float64, more: Float32
+) -> tuple[Float64, Float32]:
+    """Return rows in order, with those of ``more`` whose times are not there."""
+    new = ~np.isin(more_times, times)
+    times = np.concatenate([times, more_times[new]])
+    order = np.argsort(times, kind="stable")
+    return times[order], np.concatenate([values, more[new]])[order]

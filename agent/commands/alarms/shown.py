@@ -6,15 +6,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from agent.commands.alarms import drawn
 from agent.commands.alarms.listed import priority_of
 from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.table import reference, shelving, wrapped
 from agent.handling.states import WORDS
 from agent.handling.transition import AGENT, SAID
+from agent.store.window import Seen
 from agent.wording import lines as wording
 from agent.wording.advice import to_do
 from agent.wording.language import Language
-from agent.wording.message import Message, Value
+from agent.wording.message import Message, Value, message_of
 from agent.wording.sentence import first_sentence, title_of
 from models.cells import cell
 from models.errors import ConfigError, StoreError
@@ -38,8 +40,19 @@ _NEXT: Final[Mapping[str, str]] = {
 Alarm = Mapping[str, Any]
 
 
-def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> Iterator[str]:
-    """Yield the lines of the alarm; ``blocks``: whether the terminal has block characters."""
+def lines(
+    alarm: Alarm, moments: Moments, config_file: Path, blocks: bool, window: Seen | None
+) -> Iterator[str]:
+    """Yield the lines of the alarm.
+
+    Args:
+        alarm: With its handling, similar alarms and logbook.
+        moments: Writes the times.
+        config_file: Of the agent.
+        blocks: Whether the terminal has block characters.
+        window: The samples around the onset; None: they are read from the stream's history.
+
+    """
     told = moments.told
     sentence = first_sentence(alarm, told, moments.now.timestamp())
     yield from wrapped(f"{reference(alarm)}: {sentence}", "")
@@ -50,7 +63,11 @@ def lines(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> It
     yield from _facts(alarm, moments)
     yield from _channels(alarm, told)
     yield from _similar(alarm, moments)
-    yield from _chart(alarm, moments, config_file, blocks)
+    if window is None:
+        yield from _chart(alarm, moments, config_file, blocks)
+    else:
+        yield ""
+        yield from drawn.lines(window, alarm, moments)
     yield from _logbook(alarm, moments)
     if handling := alarm["handling"]:
         if (verb := _NEXT.get(handling["state"])) is not None:
@@ -191,7 +208,8 @@ def _chart(alarm: Alarm, moments: Moments, config_file: Path, blocks: bool) -> I
     begin, end = moments.full(document["from"]), moments.full(document["to"])
     yield from wrapped(_text(told, "terminal.around", begin=begin, end=end), "")
     score = printable(told.phrase("terminal.score", "score"), 26)
-    for line in history.chart(document, blocks, score):
+    to = printable(told.phrase("chart.to", "to"), 8)
+    for line in history.chart(document, blocks, score, to):
         yield f"  {line}"
 
 
@@ -213,6 +231,17 @@ def _mark(row: Mapping[str, Any], told: Language) -> str:
     return told.phrase("row.grouped", ", in a flood") if row.get("grouped") else ""
 
 
+def why_of(row: Mapping[str, Any], told: Language) -> str | None:
+    """Return the reason of a transition: the agent's in the reader's language, any other as it is.
+
+    Rows of older versions have all of them as English text.
+    """
+    if reason := row.get("reason"):
+        return told.text(message_of(reason))
+    why: str | None = row["why"]
+    return why
+
+
 def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     """Return a row of the logbook in one line."""
     told = moments.language
@@ -228,6 +257,6 @@ def row_text(row: Mapping[str, Any], moments: Moments) -> str:
     if row["before"] != row["after"]:
         state = told.phrase(f"state.{row['after']}", WORDS.get(row["after"], row["after"]))
         said = _text(told, "row.now", text=said, state=state)
-    if row["why"]:
-        said = _text(told, "row.why", text=said, why=row["why"])
+    if why := why_of(row, told):
+        said = _text(told, "row.why", text=said, why=why)
     return f"{moments.full(row['at'])}  #{row['number']} {said}"

@@ -47,7 +47,7 @@ const marks = (lines) => ({ hooks: { draw: [(plot) => {
 
 function axes(words) {
   const look = { stroke: color("--text"), grid: { stroke: color("--line") + "55" }, ticks: { stroke: color("--line") } };
-  return [{ ...look, values: clockTimes(words) }, { ...look, size: 60 }];
+  return [{ ...look, space: 80, values: clockTimes(words) }, { ...look, size: 60 }];
 }
 
 // times on the gateway's clock, which may be in another zone than the phone
@@ -75,7 +75,7 @@ class Charts {
     this.table.appendChild(element("summary", this.words.table));
     this.table.addEventListener("toggle", () => this.fillTable());
     const now = Date.now() / 1000 - this.words.ahead_s;
-    this.to = Number(box.dataset.to) || now;
+    this.to = Math.min(Number(box.dataset.to) || now, now);
     this.from = Number(box.dataset.from) || now - Number(box.dataset.span);
     this.asked = 0;
     addEventListener("resize", () => this.resize());
@@ -117,10 +117,12 @@ class Charts {
     this.plots = [];
     this.area.replaceChildren();
     this.data = data;
+    const place = (one) => this.channels.indexOf(one.name); // those of an alarm come by their share
+    data.channels.sort((one, other) => place(one) - place(other));
     const times = ["onset", "closed"].map((name) => Number(this.box.dataset[name])).filter(Boolean).map((x) => ({ x }));
     data.channels.forEach((channel, at) => {
       const limits = (channel.limits || []).map(([, level, y]) => ({ y, shade: color(level === "critical" ? "--high" : "--low") }));
-      const title = channel.unit ? `${channel.title || channel.name} (${channel.unit})` : channel.title || channel.name;
+      const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
       this.plot(title, ...this.signal(data, channel, window, at), [...times, ...limits]);
     });
     this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }]);
@@ -135,7 +137,7 @@ class Charts {
       { label: this.words.high, stroke: stroke + "66", width: 1 },
       { label: this.words.mean, stroke, width: 2 },
     ];
-    const expected = window?.channels?.[channel.name]?.expected;
+    const expected = window?.channels.find((one) => one.channel === channel.name)?.expected;
     const joined = expected ? uPlot.join([[data.times, ...columns], [window.times, expected]]) : [data.times, ...columns];
     if (expected) series.push({ label: this.words.expected, stroke: color("--text"), width: 2, dash: [4, 4], spanGaps: true });
     if (expected) series.slice(0, 3).forEach((one) => { one.spanGaps = true; });
@@ -194,7 +196,7 @@ class Charts {
     const box = this.table.appendChild(element("div", undefined, { class: "chart-table", tabindex: "0", role: "region", "aria-label": this.words.table }));
     const table = box.appendChild(element("table"));
     const head = table.appendChild(element("thead")).appendChild(element("tr"));
-    for (const name of [this.words.time, ...this.data.channels.map((one) => one.name), this.words.score]) head.appendChild(element("th", name, { scope: "col" }));
+    for (const name of [this.words.time, ...this.data.channels.map((one) => one.title), this.words.score]) head.appendChild(element("th", name, { scope: "col" }));
     const rows = table.appendChild(element("tbody")), step = Math.max(1, Math.ceil(this.data.times.length / 200));
     const shown = (value) => value === null ? "–" : value.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 4 });
     for (let at = 0; at < this.data.times.length; at += step) {
@@ -207,45 +209,191 @@ class Charts {
   }
 }
 
-function forecastOf(box) {
-  const words = JSON.parse(box.dataset.words);
-  const told = box.appendChild(element("p", "", { role: "status" })), area = box.appendChild(element("div"));
-  let plots = [];
-  const show = async (plan) => {
-    told.textContent = words.loading;
+// the lines differ in their dashes, as colors alone cannot be told apart by all
+const DASHES = { forecast: [], supposed: [6, 4], previous: [12, 4], last: [2, 4], season: [9, 3, 2, 3] };
+
+class Foretold {
+  constructor(box) {
+    this.box = box;
+    this.words = JSON.parse(box.dataset.words);
+    this.told = box.appendChild(element("p", "", { role: "status" }));
+    this.legend = box.appendChild(element("ul", undefined, { class: "legend" }));
+    this.area = box.appendChild(element("div"));
+    this.plots = [];
+    this.asked = 0;
+    this.data = this.rivals = null;
+    addEventListener("resize", () => { for (const plot of this.plots) plot.setSize({ width: box.clientWidth, height: 160 }); });
+  }
+
+  // returns the document; an error leaves the chart as it is
+  async show(plans = []) {
+    const asked = ++this.asked;
+    this.told.textContent = this.words.loading;
     try {
-      const data = await load(`/streams/${box.dataset.stream}/forecast.json?${new URLSearchParams(plan ? { plan } : {})}`);
-      told.textContent = "";
-      for (const plot of plots) plot.destroy();
-      plots = [];
-      area.replaceChildren();
-      data.channels.forEach((channel, at) => {
-        const supposed = data.hypothetical?.channels[at];
-        const stroke = SERIES[at % SERIES.length], columns = [data.times], series = [{}], bands = [];
-        for (const one of [...channel.intervals].reverse()) {
-          columns.push(one.low, one.high);
-          series.push({ label: `${one.percent} %`, stroke: stroke + "55", width: 1 }, { label: `${one.percent} %`, stroke: stroke + "55", width: 1 });
-          bands.push({ series: [series.length - 1, series.length - 2], fill: stroke + "22" });
-        }
-        columns.push(channel.median);
-        series.push({ label: words.median, stroke, width: 2 });
-        if (supposed) { columns.push(supposed.median); series.push({ label: words.supposed, stroke: color("--text"), width: 2, dash: [6, 4] }); }
-        const lines = data.limits.filter((one) => one.channel === channel.name).map((one) => ({ y: one.value, shade: color("--high") }));
-        const part = area.appendChild(element("div", undefined, { class: "plot" }));
-        part.appendChild(element("h3", channel.unit ? `${channel.name} (${channel.unit})` : channel.name));
-        const plot = new uPlot({ width: box.clientWidth, height: 160, axes: axes(words), series, bands, legend: { show: false }, plugins: [marks(lines)] }, columns, part);
-        plot.root.querySelector("canvas").setAttribute("role", "img");
-        plot.root.querySelector("canvas").setAttribute("aria-label", channel.name);
-        plots.push(plot);
-      });
-    } catch (error) { told.textContent = error.message; }
-  };
-  document.getElementById("what-if").addEventListener("submit", (event) => {
-    event.preventDefault();
-    const form = event.target;
-    show(form.value.value.trim() ? `${form.channel.value}=${form.value.value.trim().replace(",", ".")}` : null);
-  });
-  show(null);
+      const data = await load(`/streams/${this.box.dataset.stream}/forecast.json?${new URLSearchParams(plans.map((plan) => ["plan", plan]))}`);
+      if (asked === this.asked) { this.data = data; this.draw(); }
+      return data;
+    } finally { if (asked === this.asked) this.told.textContent = ""; }
+  }
+
+  async compare(area) {
+    area.appendChild(element("p", this.words.loading, { role: "status" }));
+    try {
+      this.rivals = await load(`/streams/${this.box.dataset.stream}/rivals.json`);
+      area.replaceChildren(...rivalsTable(this.rivals));
+      if (this.data) this.draw();
+    } catch (error) { area.replaceChildren(element("p", error.message)); }
+  }
+
+  draw() {
+    for (const plot of this.plots) plot.destroy();
+    this.area.replaceChildren();
+    this.plots = this.data.channels.map((channel, at) => this.plot(channel, at));
+    this.explain();
+  }
+
+  plot(channel, at) {
+    const stroke = SERIES[at % SERIES.length], supposed = this.data.hypothetical?.channels[at];
+    const columns = [this.data.times], series = [{}], bands = [], rivals = this.rivals?.lines || [];
+    for (const one of [...channel.intervals].reverse()) {
+      columns.push(one.low, one.high);
+      series.push({ stroke: stroke + "55", width: 1 }, { stroke: stroke + "55", width: 1 });
+      bands.push({ series: [series.length - 1, series.length - 2], fill: stroke + "22" });
+    }
+    columns.push(channel.median);
+    series.push({ stroke, width: 2 });
+    if (supposed) { columns.push(supposed.median); series.push({ stroke: color("--text"), width: 2, dash: DASHES.supposed, spanGaps: true }); }
+    for (const one of rivals) series.push({ stroke: color("--text"), width: 1, dash: DASHES[one.line], spanGaps: true });
+    const others = rivals.map((one) => this.rivals.times.map((_, step) => one.values[channel.name]?.[step] ?? null));
+    const joined = others.length ? uPlot.join([columns, [this.rivals.times, ...others]]) : columns;
+    for (const one of series) one.spanGaps = others.length > 0;
+    const lines = this.data.limits.filter((one) => one.channel === channel.name).map((one) => ({ y: one.value, shade: color("--high") }));
+    const part = this.area.appendChild(element("div", undefined, { class: "plot" })), title = this.data.titles[channel.name];
+    part.appendChild(element("h3", channel.unit ? `${title} (${channel.unit})` : title));
+    const plot = new uPlot({ width: this.box.clientWidth, height: 160, axes: axes(this.words), series, bands, legend: { show: false }, plugins: [marks(lines)] }, joined, part);
+    plot.root.querySelector("canvas").setAttribute("role", "img");
+    plot.root.querySelector("canvas").setAttribute("aria-label", title);
+    return plot;
+  }
+
+  explain() {
+    const bands = (this.data.channels[0]?.intervals || []).map((one) => `${one.percent} %`).join(", ");
+    const lines = [["forecast", bands ? `${this.words.median}, ${this.words.bands} ${bands}` : this.words.median]];
+    if (this.data.hypothetical) lines.push(["supposed", this.words.supposed]);
+    for (const one of this.rivals?.lines || []) lines.push([one.line, one.title]);
+    this.legend.replaceChildren(...lines.map(([name, text]) => {
+      const entry = element("li");
+      entry.append(sample(DASHES[name], name === "forecast" || name === "supposed" ? 2 : 1), text);
+      return entry;
+    }));
+  }
+}
+
+function sample(dash, width) {
+  const picture = document.createElementNS("http://www.w3.org/2000/svg", "svg"), line = document.createElementNS(picture.namespaceURI, "path");
+  for (const [key, value] of [["viewBox", "0 0 48 8"], ["width", "48"], ["height", "8"], ["aria-hidden", "true"]]) picture.setAttribute(key, value);
+  for (const [key, value] of [["d", "M0 4H48"], ["stroke", "currentColor"], ["stroke-width", String(width)], ["stroke-dasharray", dash.join(" ")]]) line.setAttribute(key, value);
+  picture.appendChild(line);
+  return picture;
+}
+
+function rivalsTable(rivals) {
+  const box = element("div", undefined, { class: "wide", role: "region", tabindex: "0", "aria-labelledby": "rivals-title" });
+  const table = box.appendChild(element("table", undefined, { class: "rivals", "aria-describedby": "rivals-caption" }));
+  const head = table.appendChild(element("thead")).appendChild(element("tr"));
+  for (const text of rivals.head) head.appendChild(element("th", text, { scope: "col" }));
+  for (const channel of rivals.channels) {
+    const body = table.appendChild(element("tbody"));
+    body.appendChild(element("tr")).appendChild(element("th", channel.title, { scope: "rowgroup", colspan: String(rivals.head.length) }));
+    for (const [line, ...figures] of channel.rows) {
+      const row = body.appendChild(element("tr"));
+      row.appendChild(element("th", line, { scope: "row" }));
+      for (const figure of figures) row.appendChild(element("td", figure));
+    }
+  }
+  return [element("p", rivals.caption, { id: "rivals-caption" }), box, ...rivals.notes.map((note) => element("p", note))];
+}
+
+class WhatIf {
+  constructor(form, foretold) {
+    [this.form, this.foretold, this.words] = [form, foretold, foretold.words];
+    this.template = form.querySelector("template");
+    this.error = form.querySelector(".error");
+    this.addButton = form.querySelector(".add");
+    this.addButton.addEventListener("click", () => this.add().querySelector("select").focus());
+    form.addEventListener("submit", (event) => { event.preventDefault(); this.submit(); });
+    form.hidden = true;
+  }
+
+  // the channels as the bundle has them; those that cannot be set are there, too, and say so
+  offer(data) {
+    this.channels = data.channels.map(({ name, unit }) => ({ name, title: unit ? `${data.titles[name]} (${unit})` : data.titles[name], able: data.plannable.includes(name) }));
+    const able = data.plannable.length;
+    this.form.querySelector(".hint").textContent = !able ? this.words.none_plannable : able < this.channels.length ? this.words.why_not : "";
+    this.form.hidden = false;
+    this.form.querySelectorAll("button").forEach((button) => { button.disabled = !able; });
+    this.add();
+  }
+
+  add() {
+    const row = this.template.content.firstElementChild.cloneNode(true), select = row.querySelector("select");
+    const taken = this.rows().map((one) => one.querySelector("select").value);
+    for (const { name, title, able } of this.channels) {
+      const option = select.appendChild(element("option", able ? title : `${title}: ${this.words.unplannable}`, { value: name }));
+      option.disabled = !able;
+    }
+    select.value = (this.channels.find((one) => one.able && !taken.includes(one.name)) || this.channels.find((one) => one.able) || this.channels[0]).name;
+    if (!this.channels.some((one) => one.able)) row.querySelectorAll("select, input, button").forEach((one) => { one.disabled = true; });
+    row.querySelector(".remove").addEventListener("click", () => this.remove(row));
+    this.template.before(row);
+    this.count();
+    return row;
+  }
+
+  remove(row) {
+    row.remove();
+    this.count();
+    this.addButton.focus();
+  }
+
+  count() { // as many rows as channels that can be set, and at least one
+    const rows = this.rows(), able = this.channels.filter((one) => one.able).length;
+    this.addButton.hidden = rows.length >= able;
+    for (const row of rows) row.querySelector(".remove").hidden = rows.length < 2;
+  }
+
+  rows() { return [...this.form.querySelectorAll(".plan")]; }
+
+  wrong(text, field) {
+    this.error.textContent = text;
+    this.error.hidden = !text;
+    this.form.querySelectorAll("[aria-invalid]").forEach((one) => { one.removeAttribute("aria-invalid"); one.removeAttribute("aria-describedby"); });
+    if (!field) return;
+    field.setAttribute("aria-invalid", "true");
+    field.setAttribute("aria-describedby", this.error.id);
+    field.focus();
+  }
+
+  async submit() {
+    const plans = new Map();
+    for (const row of this.rows()) {
+      const select = row.querySelector("select"), input = row.querySelector("input"), text = input.value.trim().replace(",", ".");
+      if (!text) continue;
+      if (!Number.isFinite(Number(text))) return this.wrong(this.words.not_number, input);
+      if (plans.has(select.value)) return this.wrong(this.words.twice, select);
+      plans.set(select.value, text);
+    }
+    this.wrong("");
+    try { await this.foretold.show([...plans].map(([name, value]) => `${name}=${value}`)); }
+    catch (error) { this.wrong(error.message); }
+  }
+}
+
+async function forecastOf(box) {
+  const foretold = new Foretold(box), whatIf = new WhatIf(document.getElementById("what-if"), foretold);
+  try { whatIf.offer(await foretold.show()); }
+  catch (error) { foretold.told.textContent = error.message; }
+  foretold.compare(document.getElementById("rivals"));
 }
 
 for (const box of document.querySelectorAll(".chart")) {

@@ -126,7 +126,9 @@ function connect() {
   source.addEventListener("error", () => {
     say(body.dataset.lost);
     setFresh(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, CALM_MS);
+    if (source.readyState !== EventSource.CLOSED) return;
+    setTimeout(connect, CALM_MS);
+    refresh(); // which shows the log-in, if that is why
   });
 }
 connect();

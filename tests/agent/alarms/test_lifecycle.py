@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from agent.alarms.document import describe
-from agent.alarms.lifecycle import CAUSES, SHED_FIRST, Alarms, Cause, Change, State
+from agent.alarms.lifecycle import CAUSES, SHED_FIRST, Alarms, Cause, Change, State, reason_of
+from agent.wording.language import ENGLISH
 from models.messages import Contribution, Event
 from models.times import iso_time, unix_s
 from tests.conftest import ROOT
@@ -116,7 +117,7 @@ def test_an_alarm_of_which_no_event_says_so_is_closed_for_a_cause(cause: Cause) 
     watched = ("limit_passed", "accepted")  # another alarm goes on, or its own event says so
     unwatched = {} if cause in watched else {"alarms_unwatched": 1}
     assert over.counters == {"alarms_closed": 1} | unwatched
-    assert str(over).endswith(f": {CAUSES[cause]}")
+    assert str(over).endswith(f": {ENGLISH.text(reason_of(cause))}")
 
 
 def test_those_that_another_stream_goes_on_with_stay_open() -> None:

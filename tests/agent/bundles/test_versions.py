@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pwd
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from agent.bundles.ledger import copy_of_other
 from agent.bundles.load import Loader
 from agent.cli import commands
 from models.bundle import Bundle
-from models.errors import BundleOutdated, BundleRevoked
+from models.errors import BundleOutdated, BundleRevoked, StoreError
 from models.keys import new_key, read_keyring
 from tests.bundle_rig import flow_bundle
 
@@ -250,3 +252,52 @@ def test_the_copy_has_the_newest_signature(tmp_path: Path, store: Path, keys: Ke
     copy = agent.copy_of_previous("pump")
     assert copy is not None
     assert agent.load(copy).bundle.signature == agent.load(path).bundle.signature
+
+
+def test_the_bundle_that_ran_before_is_kept_too(tmp_path: Path, store: Path) -> None:
+    paths = {version: tmp_path / f"{version}.fieldwatch" for version in (1, 2, 3)}
+    digests = {version: flow_bundle(path, version).digest for version, path in paths.items()}
+
+    def other(version: int) -> str | None:
+        path = copy_of_other(store, "pump", digests[version])
+        return None if path is None else path.stem
+
+    assert other(1) is None
+    ran(loader(store, None, False), paths[1])
+    ran(loader(store, None, False), paths[1])  # a restart is no exchange
+    assert (other(1), other(2)) == (None, digests[1])  # 2 is configured, and does not run yet
+    ran(loader(store, None, False), paths[2])
+    assert other(2) == digests[1]
+    ran(loader(store, None, False), paths[3])
+    assert other(3) == digests[2]
+    assert {path.stem for path in (store / "bundles").glob("*.fieldwatch")} == {
+        digests[2],
+        digests[3],
+    }
+    ran(loader(store, None, False), paths[2])  # back
+    assert other(2) == digests[3]
+    (store / "bundles" / f"{digests[3]}.fieldwatch").unlink()
+    assert other(2) is None
+    loader(store, None, False).note_running({}, set())  # the stream has no bundle any more
+    assert list((store / "bundles").glob("*.fieldwatch")) == []
+
+
+def test_what_an_older_version_wrote_has_none_before(tmp_path: Path, store: Path) -> None:
+    first, second = (flow_bundle(tmp_path / str(version), version) for version in (1, 2))
+    ran(loader(store, None, False), tmp_path / "1")
+    file = store / "bundles" / "ran.json"
+    written = json.loads(file.read_text())
+    assert written.pop("before") == {}
+    file.write_text(json.dumps(written))
+    assert copy_of_other(store, "pump", first.digest) is None
+    ran(loader(store, None, False), tmp_path / "2")
+    copy = copy_of_other(store, "pump", second.digest)
+    assert copy is not None
+    assert copy.stem == first.digest
+
+
+def test_a_ledger_that_cannot_be_read_is_not_taken_for_an_empty_one(store: Path) -> None:
+    (store / "bundles").mkdir()
+    (store / "bundles" / "ran.json").symlink_to("ran.json")
+    with pytest.raises(StoreError, match=r"ran\.json: cannot be read: "):
+        copy_of_other(store, "pump", "")

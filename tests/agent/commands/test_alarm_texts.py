@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from agent.alarms.points import Labelled
+from agent.commands.alarms.shown import why_of
 from agent.handling.states import WORDS
 from agent.handling.transition import LABELS, SAID
 from agent.wording.english import TEXTS
+from agent.wording.language import GERMAN
+from agent.wording.message import Message
 from tests.agent.commands.test_alarms import ONSET, ONSET_S, WIDTH, Kept, alarm, assert_in_order
 
 ESCAPES = "\x1b[2J\x9b\x07\u202e"
@@ -83,13 +86,16 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     time.tzset()
 
 
+RUNNING = {"stream": "pump", "channel": "speed", "below": 1.5}
+
+
 def said(kept: Kept, *words: str) -> str:
     """Return what a command prints, in one line; no line of it is too wide."""
     output = kept.call(*words).output
     lines = [
         line
         for line in output.splitlines()
-        if not line.startswith(("NOT WATCHING", "fieldwatch-agent: "))
+        if not line.startswith(("NOT WATCHING", "NICHT ÜBERWACHT", "fieldwatch-agent: "))
     ]
     assert max(map(len, lines)) <= WIDTH
     return " ".join(" ".join(lines).split())
@@ -290,3 +296,12 @@ def test_a_flood_is_grouped_in_german(kept: Kept) -> None:
         "fieldwatch-agent alarms ack",
     ]
     assert_in_order(said(kept, "--language", "de"), order)
+
+
+def test_a_reason_of_the_agent_is_in_the_readers_language_and_one_of_an_old_version_as_it_was() -> (
+    None
+):
+    over = Message("reason.over", {"reason": Message("when.below", RUNNING).document()})
+    assert why_of({"why": "x", "reason": over.document()}, GERMAN) == "vorbei: pump speed unter 1,5"
+    assert why_of({"why": "its time is over"}, GERMAN) == "its time is over"
+    assert why_of({"why": "von Anna", "reason": None}, GERMAN) == "von Anna"

@@ -266,7 +266,7 @@ def test_the_newest_label_of_each_alarm_is_listed_and_the_trainer_reads_the_faul
         ("pump", 5, "confirmed"),
         ("fan", 1, "confirmed"),
     ]
-    assert "pump#1                 confirmed      14 Nov 2023" in kept.call("labels").output
+    assert "pump#1                 confirmed            14 Nov 2023" in kept.call("labels").output
     file = tmp_path / "pump.labels.csv"
     file.write_text(kept.call("labels", "--stream", "pump", "--csv").output)
     still_active = read_labels(file)[-1]
@@ -291,7 +291,7 @@ def test_a_fault_without_an_alarm_is_listed_with_its_own_time(kept: Kept) -> Non
     (first, second) = json.loads(kept.call("labels", "--json").output)["labels"]
     assert (first["label"], first["why"]) == ("false", "no leak")  # it replaced the first
     assert (second["number"], second["why"]) == (0, "bearing")
-    assert "pump (no alarm)        confirmed      14 Nov 2023" in kept.call("labels").output
+    assert "pump (no alarm)        confirmed            14 Nov 2023" in kept.call("labels").output
     assert json.loads(kept.call("--json").output)["alarms"] == []
     words = ["labels", "export", "--stream", "pump", "--config", str(kept.config)]
     exported = CliRunner().invoke(commands, words).output

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from agent.config import load as config
 from agent.config import location
 from agent.config.inputs import SerialTable
+from agent.wording.language import ENGLISH
 from models.errors import ConfigError
 from models.settings import tables_in
 
@@ -536,7 +537,10 @@ def suppressing(*whens: str) -> str:
         ('when = {channel = "flow", alarm = "silent"}', "give either channel or alarm"),
         ('when = {channel = "flow"}', "channel needs above, below or both"),
         ('when = {alarm = "silent", below = 1}', "belong to a channel, not to an alarm"),
-        ('when = {channel = "flow", above = 2, below = 1}', "above 2 is not below below 1"),
+        (
+            'when = {channel = "flow", above = 2, below = 1}',
+            "above = 2, below = 1: no value",
+        ),
         ('when = {channel = "flow", below = 1, off_delay_s = -1}', "off_delay_s"),
         ('when = {channel = "flow", below = 1, unknown_s = 0}', "unknown_s"),
         ('when = {channel = "flow", below = 1}\nkinds = ["gap"]', "kinds"),
@@ -545,7 +549,7 @@ def suppressing(*whens: str) -> str:
             'when = {stream = "pumo", channel = "flow", below = 1}',
             "there is no stream 'pumo'; did you mean 'pump'",
         ),
-        ('when = {alarm = "silent"}', "these alarms suppress each other in a circle"),
+        ('when = {alarm = "silent"}', "the alarm silent would suppress itself; set kinds, without"),
     ],
 )
 def test_a_suppression_that_makes_no_sense_is_refused(tmp_path: Path, when: str, says: str) -> None:
@@ -559,7 +563,7 @@ def test_alarms_may_suppress_others_and_not_in_a_circle(tmp_path: Path) -> None:
     first = 'when = {alarm = "silent"}\nkinds = ["anomaly", "limit"]'
     path.write_text(suppressing(first, 'when = {alarm = "anomaly"}\nkinds = ["stuck"]'))
     loaded = config.load(path).streams[0].alarms.suppress
-    assert [one.when.told("pump") for one in loaded] == [
+    assert [ENGLISH.text(one.when.message("pump")) for one in loaded] == [
         "pump has the alarm silent",
         "pump has the alarm anomaly",
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from agent.store.migrations import RECORDS
 from agent.store.reader import Reader
 from agent.store.salvage import mend
 from agent.store.writer import Store
-from tests.conftest import wait_until
+from tests.conftest import WAIT_S_MAX, wait_until
 from tests.web_receiver import Answer, Receiver
 
 NOW_S = 1.7e9
@@ -303,6 +305,68 @@ def test_a_repaired_file_keeps_what_waits(tmp_path: Path) -> None:
     site.until("ops", sent=1)
     site.close()
     receiver.close()
+
+
+def test_one_that_is_told_although_the_cap_dropped_it_is_counted_once_in_the_queue(
+    tmp_path: Path,
+) -> None:
+    free = threading.Event()
+
+    def answer(_: int) -> Answer:
+        assert free.wait(WAIT_S_MAX)
+        return DONE
+
+    receiver = Receiver(answer)
+    site = Site(tmp_path, web(receiver, waiting_max=2, timeout_s=WAIT_S_MAX))
+    site.raised(1)
+    wait_until(lambda: len(receiver.got) == 1, "the first one, which is on its way")
+    for number in range(2, 5):
+        site.raised(number, f"s{number}")
+    assert (site.told("ops")["waiting"], site.told("ops")["excess"]) == (2, 2)
+    free.set()
+    site.until("ops", sent=3, waiting=0, excess=2, dropped=2)
+    with Reader(tmp_path) as reader:
+        assert reader.notices("ops", 10) == []
+    site.close()
+    receiver.close()
+    assert [got.body["transition"]["stream"] for got in receiver.got] == ["pump", "s3", "s4"]
+
+
+def test_what_a_hook_has_told_before_its_settings_changed_is_deleted_and_not_told_again(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    site = Site(tmp_path, web(receiver))
+    site.raised(1)
+    wait_until(lambda: site.told("ops")["sent"] == 1, "the delivery")  # and no commit after it
+    for timeout_s in (5.0, 6.0, 7.0):
+        site.configure(web(receiver, timeout_s=timeout_s))
+    site.raised(2, "fan")
+    site.until("ops", sent=2, waiting=0)
+    site.close()
+    assert [got.body["transition"]["stream"] for got in receiver.got] == ["pump", "fan"]
+
+
+def test_all_hooks_together_have_one_deadline_at_a_stop(tmp_path: Path) -> None:
+    """Each hangs in a request, which nobody can end; 20 deadlines of 3 s would be a minute."""
+    free = threading.Event()
+
+    def answer(_: int) -> Answer:
+        free.wait(WAIT_S_MAX)
+        return DONE
+
+    receivers = [Receiver(answer) for _ in range(20)]
+    hooks = [web(one, f"hook-{number}", timeout_s=300.0) for number, one in enumerate(receivers)]
+    site = Site(tmp_path, *hooks)
+    site.raised(1)
+    wait_until(lambda: all(one.got for one in receivers), "all requests")
+    began_s = time.monotonic()
+    site.hooks.stop()
+    took_s = time.monotonic() - began_s
+    free.set()
+    site.store.close()
+    for one in receivers:
+        one.close()
+    assert took_s < 30.0
 
 
 def test_without_hooks_nothing_is_made(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ def test_a_baseline_that_stands_in_guards_the_limits_of_the_channels_that_it_has
     limits = [{"channel": name, "unit": "l", "high_warning": 1.0} for name in ("head", "flow")]
     table, stream = in_place_of_a_bundle(limits=limits)
     batch, late = Batch(), Samples(np.array([START_S]), np.full((1, 2), 50.0, np.float32))
-    stream.keep(late, np.full(1, np.nan, np.float32), batch)
+    stream.keep(late, np.full((1, 2), np.nan, np.float32), np.full(1, np.nan, np.float32), batch)
     assert states(batch) == [(1, "limit_passed", "opened")]
     with pytest.raises(ConfigError, match=r"limits: channel = 'head': no channel of the stream"):
         Fleet(stream.detector, [table], 10.0, Clock())  # as its own it needs all

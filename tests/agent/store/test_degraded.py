@@ -108,7 +108,7 @@ def test_what_was_dropped_counts_for_good_and_is_told_of_its_own_trouble(
     trouble.failed(StoreError("disk is full"), batch, NOW_S)
     assert batch.rows() == WAITING_SAMPLES_MAX
     counters = {"samples_not_stored": 7, "messages_not_stored": 1, "alarms_not_stored": 0}
-    counters |= {"logbook_not_stored": 0, "notices_not_stored": 0}
+    counters |= {"logbook_not_stored": 0, "notices_not_stored": 0, "windows_not_stored": 0}
     assert trouble.counters() == counters
     assert trouble.over()
     assert "samples 7" in caplog.messages[-1]

@@ -1,0 +1,274 @@
+"""The page in a real browser: a real agent with a real broker, the page's process, and chromium."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser import PANEL, PHONE, Watched, violations
+from tests.conftest import WAIT_S_MAX, wait_until
+from tests.gateway_rig import FINE, HIGH, HOSTILE, LOW, VALVE, Gateway, gateway_in
+
+OpenPage = Callable[..., Watched]
+NOTE = "<img src=x onerror=alert(1)> \"quoted\" & 'so'"
+WAYS = {  # how people look at it
+    "phone, light, German": {"size": PHONE, "theme": "light", "language": "de"},
+    "phone, dark, English": {"size": PHONE, "theme": "dark", "language": "en"},
+    "panel, light, English": {"size": PANEL, "theme": "light", "language": "en"},
+    "panel, dark, German": {"size": PANEL, "theme": "dark", "language": "de"},
+}
+expect.set_options(timeout=WAIT_S_MAX * 1000)
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with gateway_in(tmp_path_factory.mktemp("gateway")) as made:
+        yield made
+
+
+@pytest.fixture
+def fine(gateway: Gateway) -> Iterator[Gateway]:
+    """The valve is as it should be, and nothing of it waits; so it is again in the end."""
+    _calm(gateway)
+    yield gateway
+    _calm(gateway)
+
+
+def _calm(gateway: Gateway) -> None:
+    gateway.set_level(FINE)
+    wait_until(lambda: all(one["state"] == "closed" for one in gateway.alarms_of(VALVE)), "calm")
+    gateway.calm(VALVE)
+
+
+def raised(gateway: Gateway, level: float = HIGH) -> int:
+    """Let the valve pass a limit; return the number of the alarm."""
+    before = {one["number"] for one in gateway.alarms_of(VALVE)}
+    gateway.set_level(level)
+
+    def new() -> list[int]:
+        return [n for one in gateway.alarms_of(VALVE) if (n := one["number"]) not in before]
+
+    wait_until(lambda: bool(new()), "an alarm")
+    return new()[-1]
+
+
+def button(page: Page, verb: str) -> Locator:
+    """The button of an action, whatever its language."""
+    return page.locator(f"form.act.{verb} button")
+
+
+def opened(page: Page, verb: str) -> Locator:
+    """Open what an action needs to know, and return its form."""
+    form = page.locator(f"form.act.{verb}")
+    page.locator("#actions details", has=form).locator("summary").click()
+    return form
+
+
+def handled(gateway: Gateway, number: int) -> dict[str, Any]:
+    """Return an alarm as a terminal shows it."""
+    alarm: dict[str, Any] = gateway.command("show", f"{VALVE}#{number}", "--json")["alarm"]
+    return alarm
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_an_alarm_appears_by_itself_and_people_handle_it(
+    fine: Gateway, open_page: OpenPage, way: dict[str, Any]
+) -> None:
+    watched = open_page(**way, throttle=4.0 if way["size"] == PHONE else 1.0)
+    page = watched.page
+    page.goto(f"{fine.url}/")
+    expect(page.locator("html")).to_have_attribute("lang", way["language"])
+    card = page.locator(f"#stream-{VALVE}")
+    expect(card).to_have_class(re.compile(r"\b(normal|warming)\b"))
+    page.evaluate("window.kept = true")  # a page that is loaded again forgets it
+    number = raised(fine)
+    expect(card).to_have_class(re.compile(r"\bhigh\b"))
+    assert page.evaluate("window.kept")
+    card.locator(".newest a").click()
+    expect(page).to_have_url(f"{fine.url}/alarms/{VALVE}/{number}")
+
+    button(page, "acknowledge").click()
+    expect(page.locator(".done")).to_be_visible()
+    expect(button(page, "acknowledge")).to_have_count(0)
+    assert handled(fine, number)["handling"]["state"] == "ACKED"
+
+    form = opened(page, "note")
+    form.locator("[name=reason]").fill(NOTE)
+    form.locator("button").click()
+    expect(page.locator("#logbook li").first).to_contain_text(NOTE)
+
+    form = opened(page, "label")
+    form.locator("[name=label][value=false]").check()
+    form.locator("[name=reason]").fill(NOTE)
+    form.locator("button").click()
+    expect(page.locator("#logbook li")).to_have_count(4)
+
+    form = opened(page, "shelve")
+    form.locator("[name=reason]").fill("noon")
+    form.locator("button").click()
+    expect(button(page, "unshelve")).to_be_visible()
+
+    shown = handled(fine, number)
+    assert shown["handling"]["state"] == "SHLVD"
+    assert [row["what"] for row in shown["logbook"]] == [
+        "raised",
+        "acknowledged",
+        "noted",
+        "labelled",
+        "shelved",
+    ]
+    assert {row["why"] for row in shown["logbook"][2:4]} == {NOTE}
+    assert watched.loaded == [fine.url]
+
+
+VIEWS = {
+    "overview": "/",
+    "open": "/alarms",
+    "aside": "/alarms?show=aside",
+    "over": "/alarms?show=over",
+    "alarm": f"/alarms/{VALVE}/1",
+    "anomaly": "/alarms/pump/1",
+    "stream": "/streams/pump",
+    "hostile stream": f"/streams/{VALVE}",
+    "health": "/health",
+    "about": "/about",
+}
+
+
+def drawn(page: Page) -> None:
+    """Wait until the charts of a view have been drawn."""
+    for box in page.locator(".chart, .forecast").all():
+        expect(
+            box.locator("canvas").first.or_(box.locator("p[role=status]:not(:empty)"))
+        ).to_be_visible()
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_everybody_can_use_every_view(
+    gateway: Gateway, open_page: OpenPage, way: dict[str, Any]
+) -> None:
+    if not gateway.alarms_of(VALVE):
+        raised(gateway)
+    wait_until(lambda: bool(gateway.alarms_of("pump")), "the simulated fault")
+    found = {}
+    for reduced_motion, (name, path) in zip(itertools.cycle((True, False)), VIEWS.items()):
+        watched = open_page(**way, reduced_motion=reduced_motion)
+        page = watched.page
+        page.goto(f"{gateway.url}{path}")
+        drawn(page)
+        wide = page.evaluate("document.scrollingElement.scrollWidth > innerWidth")
+        found[name] = violations(page) + (["wider than the window"] if wide else [])
+        assert watched.loaded == [gateway.url]
+        page.context.close()
+    assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_what_does_not_exist_is_said(gateway: Gateway, open_page: OpenPage) -> None:
+    for path in ("/nothing", "/alarms/valve/999", "/alarms/fan/1", "/streams/fan"):
+        watched = open_page()
+        answer = watched.page.goto(f"{gateway.url}{path}")
+        assert answer is not None
+        assert answer.status == 404
+        assert violations(watched.page) == []
+        assert {fault for fault in watched.faults if "404" not in fault} == set()
+        watched.faults.clear()
+
+
+def test_with_the_keyboard_alone(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    watched = open_page()
+    page = watched.page
+    page.goto(f"{fine.url}/")
+
+    def focused() -> Any:
+        return page.evaluate("document.activeElement.outerHTML")
+
+    def to(what: str, key: str = "Tab") -> None:
+        for _ in range(100):
+            page.keyboard.press(key)
+            if page.evaluate(f"document.activeElement.matches({what!r})"):
+                outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+                assert outline != "none", focused()
+                return
+        pytest.fail(f"{what} is not reached; the last was {focused()}")
+
+    to(".skip")
+    page.keyboard.press("Enter")
+    to(f'a[href="/alarms/{VALVE}/{number}"]')
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{fine.url}/alarms/{VALVE}/{number}")
+    to("form.act.acknowledge button")
+    page.keyboard.press("Enter")
+    expect(page.locator(".done")).to_be_visible()
+    to("#actions details:has(form.act.note) summary")
+    page.keyboard.press("Enter")
+    to("form.act.note [name=reason]")
+    page.keyboard.type("typed")
+    page.keyboard.press("Enter")
+    expect(page.locator("#logbook li").first).to_contain_text("typed")
+    assert handled(fine, number)["handling"]["state"] == "ACKED"
+
+
+def test_without_scripts(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine, LOW)
+    page = open_page(javascript=False).page
+    page.goto(f"{fine.url}/")
+    page.locator(f'a[href="/alarms/{VALVE}/{number}"]').click()
+    button(page, "acknowledge").click()
+    expect(page.locator(".done")).to_be_visible()
+    assert handled(fine, number)["handling"]["state"] == "ACKED"
+
+
+def test_no_text_from_outside_becomes_markup(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    fine.ask("label", VALVE, number, label="confirmed", reason=NOTE)
+    watched = open_page()
+    page = watched.page
+    for path in ("/", "/alarms", f"/alarms/{VALVE}/{number}", f"/streams/{VALVE}"):
+        page.goto(f"{fine.url}{path}")
+        drawn(page)
+        for summary in page.locator("details:not([open]) > summary").all():
+            summary.click()
+        expect(page.locator("main")).to_contain_text(HOSTILE)
+        assert page.locator('b[title="x"], main i, img[src="x"], main script').count() == 0
+        assert page.locator('a[href^="javascript:"]').count() == 0
+    page.goto(f"{fine.url}/alarms/{VALVE}/{number}")
+    expect(page.locator("#logbook")).to_contain_text(NOTE)
+    assert watched.loaded == [fine.url]
+
+
+def test_a_page_says_when_it_is_old_and_catches_up(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    watched = open_page(size=PHONE)
+    page = watched.page
+    page.goto(f"{fine.url}/alarms/{VALVE}/{number}")
+    expect(button(page, "acknowledge")).to_be_enabled()
+    fine.stop_page()
+    expect(page.locator("#connection")).not_to_be_empty()
+    expect(button(page, "acknowledge")).to_be_disabled()
+    fine.ask("acknowledge", VALVE, number)
+    fine.start_page()
+    expect(page.locator("#connection")).to_be_empty()
+    expect(button(page, "acknowledge")).to_have_count(0)
+    watched.faults[:] = [one for one in watched.faults if "net::ERR" not in one]
+
+
+def test_nobody_watches_is_on_every_view(fine: Gateway, open_page: OpenPage) -> None:
+    page = open_page().page
+    page.goto(f"{fine.url}/")
+    expect(page.locator(".dead")).to_have_count(0)
+    fine.agent.kill()
+    try:
+        expect(page.locator(".dead")).to_be_visible()
+        for path in ("/alarms", "/health", f"/streams/{VALVE}"):
+            page.goto(f"{fine.url}{path}")
+            expect(page.locator(".dead")).to_be_visible()
+            assert violations(page) == []
+    finally:
+        fine.start_agent()
+    expect(page.locator(".dead")).to_have_count(0)
