@@ -199,6 +199,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pydantic": {
         "models/validation.py",
         "agent/config/environment.py",
+        "models/environment.py",
         "models/reference.py",
         "agent/collector/run.py",
         "trainer/",
