@@ -64,6 +64,7 @@ class Page:
         self._config_file, self._viewers_max = config_file, viewers_max
         self.stored = Stored(store)
         self.watch = Watch(self.stored)
+        self._look = overview.Look()
         self._charts = Charts(config_file)
         self._data = Data(self._charts, self.stored, self._words)
         self._described = Described(self._charts)
@@ -118,7 +119,7 @@ class Page:
 
     async def _overview(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(overview.read)
+        found = await self.stored.read(self._look)
         cards = list(overview.cards(found, words, self._described.known()))
         return await self._render(request, "overview", words, cards=cards)
 
@@ -153,13 +154,13 @@ class Page:
 
     async def _stream(self, request: Request) -> Response:
         words, name = self._words(request), request.path_params["stream"]
-        found = await self.stored.read(lambda reader: streams.read(reader, name))
+        found = await self.stored.read(lambda reader: streams.read(reader, name, self._look))
         detail = streams.detail(name, found, words, self._described.known())
         return await self._render(request, "stream", words, stream=detail)
 
     async def _health(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(overview.read)
+        found = await self.stored.read(self._look)
         seen = await self.watch.now()
         sections = list(health.sections(found.status, seen.life, words))
         return await self._render(request, "health", words, sections=sections)
