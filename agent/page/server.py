@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import uvicorn
@@ -61,6 +61,10 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+async def _nothing() -> None:
+    """Do nothing, where nothing needs to be told that the server ends."""
+
+
 class Server(uvicorn.Server):
     """A server that ends when it has been idle for long enough.
 
@@ -68,6 +72,7 @@ class Server(uvicorn.Server):
         config: Of uvicorn.
         idle_exit_s: Seconds without any connection after which it ends; None: it never does.
         in_use: Whether it must not end, as somebody is logged in: sessions end with it.
+        stopping: Called when it begins to end.
 
     """
 
@@ -76,9 +81,15 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         idle_exit_s: float | None,
         in_use: Callable[[], bool] = lambda: False,
+        stopping: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         super().__init__(config)
-        self._idle_exit_s, self._in_use = idle_exit_s, in_use
+        self._idle_exit_s, self._in_use, self._stopping = idle_exit_s, in_use, stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of events, which would never end by themselves; then the rest."""
+        await self._stopping()
+        await super().shutdown(sockets)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal, or until it has been idle for long enough."""
@@ -103,6 +114,7 @@ def serve(
     sockets: list[socket.socket],
     idle_exit_s: float | None,
     in_use: Callable[[], bool] = lambda: False,
+    stopping: Callable[[], Awaitable[None]] = _nothing,
     certificate: Certificate | None = None,
 ) -> None:
     """Serve the page until it is stopped; ``certificate``: by TLS. The rest is of ``Server``.
@@ -118,7 +130,7 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=2,  # streams of events never end by themselves
+        timeout_graceful_shutdown=2,
         proxy_headers=False,
         lifespan="on",
         ws="none",
@@ -132,4 +144,4 @@ def serve(
     except OSError as error:  # ssl.SSLError is one
         files = ", ".join(filter(None, certificate or ()))
         raise ConfigError(f"the page's certificate cannot be used: {files}: {error}") from error
-    asyncio.run(Server(config, idle_exit_s, in_use).serve(sockets))
+    asyncio.run(Server(config, idle_exit_s, in_use, stopping).serve(sockets))
