@@ -70,6 +70,23 @@ def maria(page: RealPage) -> Visitor:
 # ---- as it should be
 
 
+def test_a_browser_may_load_the_address_of_a_refused_form_again(maria: Visitor) -> None:
+    refused = maria.post(ACT, {"csrf": maria.csrf, "revision": "1"})
+    assert refused.status == DONE_NOTHING
+    assert ALARM in refused.body
+    again = maria.get(ACT)
+    assert (again.status, again.location) == (303, ALARM)
+    again = maria.get("/alarms/pump/acknowledge-group")
+    assert (again.status, again.location) == (303, "/alarms")
+
+
+def test_a_form_with_too_many_fields_is_a_form_without_fields(maria: Visitor) -> None:
+    many = {f"field-{number}": "1" for number in range(100)} | {"revision": "1"}
+    answer = maria.post(f"{ALARM}/shelve", many, X_CSRF_Token=maria.csrf)
+    assert answer.status == 400
+    assert "is not a whole number" in answer.body
+
+
 def test_a_user_logs_in_sees_an_alarm_and_logs_out(page: RealPage) -> None:
     visitor = Visitor(page)
     asked = visitor.get(f"{ALARM}?show=1")
@@ -243,6 +260,13 @@ def test_a_link_from_elsewhere_finds_the_session(page: RealPage) -> None:
             "127.0.0.2",
             "[::",
         ),
+        *(
+            "evil@localhost",
+            "localhost/evil",
+            "localhost?evil",
+            "localhost#evil",
+            "localhost\\evil",
+        ),
         *("gw-1.plant.example.", "2130706433", "0x7f.1", "localhost evil.example"),
     ],
 )
@@ -345,6 +369,7 @@ def test_a_removed_user_is_out_at_once_and_so_is_an_open_stream(own_page: RealPa
     assert "There are no users yet" in visitor.get("/login").body
     own_page.users_file.write_text("nonsense")
     assert "The file of the users cannot be read." in visitor.get("/login").body
+    assert "nobody can log in at the page: " in own_page.log()
 
 
 def test_a_session_ends_if_it_is_not_used(own_page: RealPage) -> None:
@@ -403,14 +428,20 @@ def test_what_is_typed_as_a_name_is_not_logged(own_page: RealPage) -> None:
     assert "forged" not in own_page.log()
 
 
-@pytest.mark.parametrize("way", ["query", "json", "nothing"])
-def test_a_password_comes_only_in_a_form(own_page: RealPage, way: str) -> None:
+def test_a_password_comes_only_in_a_form(own_page: RealPage) -> None:
     own_page.start()
-    visitor = Visitor(own_page)
-    query = f"?name=maria&password={quote(PASSWORD)}" if way == "query" else ""
-    json = f'{{"name": "maria", "password": "{PASSWORD}"}}' if way == "json" else ""
-    headers = {"Origin": visitor.origin, "Content-Type": "application/json"}
-    assert own_page.ask("POST", f"/login{query}", json, headers).status == 403
+    form = f"name=maria&password={quote(PASSWORD)}"
+    json = f'{{"name": "maria", "password": "{PASSWORD}"}}'
+    kind, origin = "application/x-www-form-urlencoded", f"http://127.0.0.1:{own_page.port}"
+
+    def status(path: str, body: str, kind: str) -> int:
+        headers = {"Origin": origin, "Content-Type": kind}
+        return own_page.ask("POST", path, body, headers).status
+
+    assert status("/login", form, f"{kind}; charset=utf-8") == 303
+    assert status("/login", json, "application/json") == 403
+    assert status("/login", form, "text/plain") == 403  # which another site can send, too
+    assert status(f"/login?{form}", "", kind) == 403
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from models.errors import ConfigError, DataError
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from tests.trainer.test_cli import run
 from trainer import config, destination, train
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import parts_of
 from trainer.seal import ship
@@ -42,7 +42,7 @@ def split(train_share: float, calibrate: float, test: float) -> str:
 def test_a_part_too_short_for_the_forecaster(
     tmp_path: Path, shares: str, context: int, said: str
 ) -> None:
-    text = CONFIG.replace(split(0.4, 0.3, 0.3), shares)
+    text = CONFIG.replace(split(0.4, 0.3, 0.3), f"{shares}gap_samples = 20\n")
     path = project(tmp_path, text.replace("context_steps = 40", f"context_steps = {context}"))
     lines: list[str] = []
     with pytest.raises(DataError, match=f"too little data for the forecaster: {said}"):
