@@ -301,17 +301,16 @@ def pump(tmp_path: Path) -> Iterator[Callable[..., Fleetings]]:
         one.store.close()
 
 
+@pytest.mark.parametrize("step", [4, 1000])
 def test_alarms_that_open_together_share_a_window_and_a_later_one_has_its_own(
-    pump: Callable[..., Fleetings],
+    pump: Callable[..., Fleetings], step: int
 ) -> None:
     fleet = pump(alarms={"window_samples": 40})
-    fleet.take(calm_rows(200))
-    for _ in range(2):  # two alarms within half of the window
-        fleet.take(calm_rows(4, FAR))
-        fleet.take(calm_rows(8))
-    fleet.take(calm_rows(100))
-    fleet.take(calm_rows(4, FAR))
-    fleet.take(calm_rows(100))
+    rows = calm_rows(200)
+    for calm in (8, 100, 100):  # the first two alarms open within half of a window
+        rows += [*calm_rows(4, FAR), *calm_rows(calm)]
+    for at in range(0, len(rows), step):
+        fleet.take(rows[at : at + step])
     assert fleet.kinds() == dict.fromkeys((1, 2, 3), "anomaly")
     first, third = fleet.window(1), fleet.window(3)
     assert fleet.window(2) == first
