@@ -125,7 +125,8 @@ class Charts {
       const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
       this.plot(title, ...this.signal(data, channel, window, at), [...times, ...limits]);
     });
-    this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }]);
+    // with the threshold in sight, whatever the scores are
+    this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }], (_, __, high) => [0, 1.05 * Math.max(1.2, high ?? 0)]);
     if (this.table.open) this.fillTable();
   }
 
@@ -149,12 +150,12 @@ class Charts {
     return [[data.times, data.score_max], series, []];
   }
 
-  plot(title, columns, series, bands, lines) {
+  plot(title, columns, series, bands, lines, range) {
     const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
     box.appendChild(element("h3", title));
     const options = {
       width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands,
-      scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 3, live: false },
+      scales: { x: { min: this.from, max: this.to }, y: range ? { range } : {} }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
       hooks: { setSelect: [(plot) => this.zoom(plot)] },
@@ -248,7 +249,8 @@ class Foretold {
   draw() {
     for (const plot of this.plots) plot.destroy();
     this.area.replaceChildren();
-    this.plots = this.data.channels.map((channel, at) => this.plot(channel, at));
+    const wanted = this.box.dataset.channels?.split(",");
+    this.plots = this.data.channels.map((channel, at) => !wanted || wanted.includes(channel.name) ? this.plot(channel, at) : null).filter(Boolean);
     this.explain();
   }
 
@@ -390,10 +392,11 @@ class WhatIf {
 }
 
 async function forecastOf(box) {
-  const foretold = new Foretold(box), whatIf = new WhatIf(document.getElementById("what-if"), foretold);
-  try { whatIf.offer(await foretold.show()); }
+  const foretold = new Foretold(box), form = document.getElementById("what-if");
+  const whatIf = form && new WhatIf(form, foretold);
+  try { const data = await foretold.show(); whatIf?.offer(data); }
   catch (error) { foretold.told.textContent = error.message; }
-  foretold.compare(document.getElementById("rivals"));
+  if (form) foretold.compare(document.getElementById("rivals"));
 }
 
 for (const box of document.querySelectorAll(".chart")) {
