@@ -134,6 +134,11 @@ class _Growing:
             self.to_come -= len(own.times)
             self.rows.append(own)
 
+    def lacked(self, at_s: float) -> int:
+        """Return how many samples it lacked at a time, even if all have come since then."""
+        later = (np.count_nonzero(each.times > at_s + _SLACK_S) for each in self.rows)
+        return self.to_come + int(sum(later))
+
 
 class Windows(Part):
     """The windows of one stream's alarms.
@@ -196,7 +201,7 @@ class Windows(Part):
         """Begin the windows of the alarms that opened, from the samples that are known."""
         for number, onset_s, opened_s in self._opened:
             newest = self._growing[-1] if self._growing else None
-            if newest is not None and newest.to_come * 2 >= self._samples:
+            if newest is not None and newest.lacked(opened_s) * 2 >= self._samples:
                 newest.last = max(newest.last, number)
             else:
                 self._growing.append(self._window(known, number, onset_s, opened_s))
