@@ -93,6 +93,16 @@ def test_an_alarm_that_is_over_does_not_look_active(kept: Kept) -> None:
     assert alarms.row(found[0], ENGLISH_WORDS)["symbol"] == SYMBOLS["returned"]
 
 
+def test_a_section_is_never_longer_than_a_browser_can_bear(kept: Kept) -> None:
+    """A refresh takes as long as there are rows, just when everybody looks."""
+    count = alarms.SHOWN_MAX + 50
+    kept.take(*(alarm(1, f"pump-{number}") for number in range(count)))
+    with reader_of(kept) as reader:
+        (section,) = alarms.sections(alarms.read_list(reader), "open", ENGLISH_WORDS)
+    assert section["count"] == count
+    assert (len(section["rows"]), section["more"]) == (alarms.SHOWN_MAX, 50)
+
+
 @pytest.mark.parametrize(
     ("stream", "state"),
     [
