@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench proof proof-kills \
-	proof-cuts proof-data soak parts assets clean
+	proof-cuts proof-data soak parts assets pictures clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -28,6 +28,7 @@ help:
 	@echo "make reference     write the references of the configurations in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
+	@echo "make pictures      take the pictures of the page in docs/images again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
 	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, two writers at once, systemd,"
 	@echo "                   benchmarks on DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
@@ -68,6 +69,9 @@ zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
 
 assets:
 	scripts/get-assets
+
+pictures: $(VENV)/dev.stamp parts
+	$(BIN)/python -m tests.bench.pictures
 
 wheel: $(BIN)/python
 	@rm -rf build/lib build/bdist.* dist
@@ -125,7 +129,7 @@ soak: $(VENV)/dev.stamp parts
 
 # asks each time, which takes no time: a program that was there may be gone
 parts:
-	@scripts/get-parts mosquitto faketime systemd-analyze:systemd chromium
+	@scripts/get-parts mosquitto faketime systemd-analyze:systemd chromium initdb:postgresql
 
 clean:
 	rm -rf $(VENV) $(TFLITE) .parts build dist *.egg-info

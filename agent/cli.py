@@ -21,7 +21,12 @@ import click
 from agent.commands.alarms.commands import alarms
 from agent.commands.command import command
 from agent.commands.labels import labels
-from agent.commands.options import config_option, interpreter_option, json_option
+from agent.commands.options import (
+    broker_options,
+    config_option,
+    interpreter_option,
+    json_option,
+)
 from agent.commands.probe.commands import probe
 from agent.page.commands import page
 from models import __version__, console
@@ -487,6 +492,35 @@ def history(
 
 @commands.command()
 @config_option
+@click.option("--stream", required=True, help="The stream's name.")
+@click.option(
+    "--from",
+    "from_text",
+    metavar="TIME",
+    help="Begin, such as 2026-11-29T08:00:00Z or -3h.  [default: the oldest sample]",
+)
+@click.option("--to", "to_text", metavar="TIME", help="End, in the same form.  [default: now]")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def export(
+    config_file: Path, stream: str, from_text: str | None, to_text: str | None, file: Path
+) -> int:
+    """Write a stream's stored samples to FILE (CSV, or .csv.gz), for fieldwatch-trainer.
+
+    A value that was not measured is an empty cell; its quality says how the gateway filled it. The
+    agent need not run, and may run. FILE is replaced when it is complete.
+    """
+    from agent.commands import export as exports
+
+    try:
+        made = exports.export(config_file, stream, from_text, to_text, file)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from, --to") from error
+    say(made.told())
+    return 0
+
+
+@commands.command()
+@config_option
 @click.option("--stream", "streams", multiple=True, help="Only this stream; may be repeated.")
 @json_option
 def values(config_file: Path, streams: tuple[str, ...], as_json: bool) -> int:
@@ -732,19 +766,7 @@ def bench(
 @click.option(
     "--site", required=True, help="The gateways' site: gateway.site of their configuration."
 )
-@click.option("--host", required=True, help="Name or address of the broker.")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=1883,
-    show_default=True,
-    help="Port of the broker.",
-)
-@click.option("--username", help="User at the broker.")
-@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
-@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
-@click.option("--tls-cert-file", type=click.Path(), help="The collector's certificate (PEM).")
-@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
+@broker_options("The collector's")
 @click.option(
     "--keys", type=click.Path(path_type=Path), help="Directory of the gateways' public keys."
 )

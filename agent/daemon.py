@@ -416,7 +416,7 @@ class Daemon:
         """Return the state of the commands of central ops, for ``status``; empty if off."""
         if self._listener is None:
             return {}
-        return {"commands": self._listener.document() | self._execution.document()}
+        return {"remote": self._listener.document() | self._execution.document()}
 
     def _tell_on_site(self, config: AgentConfig) -> None:
         """Take over who is told on site; the next commit drops notices of removed hooks."""

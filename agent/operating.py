@@ -216,7 +216,8 @@ class Operating:
         revision = _whole(arguments, "revision", 0)
         if revision is None and what not in _NEEDS_NO_REVISION:
             raise _wrong("revision must be that of the alarm as you saw it")
-        why = _text(arguments, "reason", REASON_CHARS_MAX)
+        told = "the text" if what == "noted" else "reason"
+        why = _text(arguments, "reason", REASON_CHARS_MAX, told)
         if why is None and what in _NEEDS_REASON:
             raise _wrong("a text is missing" if what == "noted" else "a reason is missing")
         labelled = self._labelled(arguments, begin, end) if what == "labelled" else None
@@ -291,13 +292,20 @@ def _members(arguments: Mapping[str, Any]) -> list[list[Any]]:
     return members
 
 
-def _text(arguments: Mapping[str, Any], key: str, characters_max: int) -> str | None:
-    """Return a text in one line; None if it is absent or empty."""
+def _text(
+    arguments: Mapping[str, Any], key: str, characters_max: int, told: str | None = None
+) -> str | None:
+    """Return a text in one line; None if it is absent or empty.
+
+    ``told``: what people call it, if not ``key``.
+    """
     value = arguments.get(key)
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > characters_max or not value.isprintable():
-        raise _wrong(f"{key} must be one line of at most {characters_max} printable characters")
+        raise _wrong(
+            f"{told or key} must be one line of at most {characters_max} printable characters"
+        )
     return value.strip() or None
 
 

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import stat
@@ -22,6 +23,8 @@ from typing import Final, NamedTuple
 from agent.control.protocol import ROLES, Person, Role, is_person_name
 from models.errors import ConfigError
 from models.files import open_file, replace
+
+_LOG = logging.getLogger(__name__)
 
 PASSWORD_CHARS_MIN: Final = 10
 PASSWORD_CHARS_MAX: Final = 1000
@@ -256,3 +259,5 @@ class Accounts:
         except ConfigError as error:
             absent = self._seen == (errno.ENOENT,)
             self._users, self.trouble = {}, None if absent else str(error)
+            if not absent:
+                _LOG.error("nobody can log in at the page: %s", error)

@@ -16,14 +16,19 @@ from typing import BinaryIO, Final
 
 from models.errors import BundleCorrupt, BundleMissing
 from models.files import NotAFile, open_file
-from models.manifest import KNOWN_ANSWERS, MANIFEST
+from models.manifest import KNOWN_ANSWERS, MANIFEST, TRAINING
 
 SIGNATURE: Final = "manifest.json.minisig"
 FILE_SIZE_BYTES_MAX: Final = 64 * 2**20
 PARTS_MAX: Final = 64
 _DIRECTORY_BYTES_MAX: Final = 2**16
 # for parts that are parsed: JSON takes more than twenty times its size in memory
-_SIZES_BYTES_MAX: Final = {MANIFEST: 2**20, SIGNATURE: 2**14, KNOWN_ANSWERS: 8 * 2**20}
+_SIZES_BYTES_MAX: Final = {
+    MANIFEST: 2**20,
+    SIGNATURE: 2**14,
+    KNOWN_ANSWERS: 8 * 2**20,
+    TRAINING: 2**20,
+}
 
 _END: Final = struct.Struct("<4s4H2LH")  # end of the directory: the last bytes of a zip
 _END_64: Final = struct.Struct("<4sLQL")  # precedes it, and would override it

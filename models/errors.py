@@ -19,6 +19,10 @@
     ├── NotAuthentic           ignore this message, count it by its cause           exit 65
     ├── Defect                 a bug in this software; start it again               exit 70
     └── DataError              recordings unusable for training or scoring          exit 65
+        ├── InsufficientDataError  a part of them is too short
+        ├── DataQualityError   a channel or a file is there, but its values are unusable
+        ├── LeakageError       data to learn from and data to test on share rows
+        └── ParityError        no form of a network computes what was trained
 
 A bad reading does not raise an exception: it is one item among good ones, and is counted by cause.
 """
@@ -124,3 +128,19 @@ class DataError(FieldwatchError):
     """A recording cannot be used for training, calibration or scoring."""
 
     exit_code = 65
+
+
+class InsufficientDataError(DataError):
+    """There are too few samples; the text has the needed and the actual number."""
+
+
+class DataQualityError(DataError):
+    """Values cannot be used: a channel without any, or times of different zones in one column."""
+
+
+class LeakageError(DataError):
+    """Data to test on repeats data to learn from; the text names the rows of both."""
+
+
+class ParityError(DataError):
+    """No form of a network has the scores of the trained one on every interpreter."""

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -88,6 +89,13 @@ def replace(path: Path, data: bytes, mode: int | None = None, group: int | None 
         OSError: the file cannot be written; ``filename`` is set, and the old file is unchanged.
 
     """
+    with replacing(path, mode, group) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int | None = None, group: int | None = None) -> Iterator[BinaryIO]:
+    """Replace a file by what is written meanwhile, as ``replace``; an error leaves the old one."""
     partial = path.with_name(path.name + PARTIAL)
     try:
         with open(partial, "wb", opener=descriptor_of) as file:
@@ -95,7 +103,7 @@ def replace(path: Path, data: bytes, mode: int | None = None, group: int | None 
                 os.fchown(file.fileno(), -1, group)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())  # or a power cut may leave the name without the bytes
         partial.replace(path)

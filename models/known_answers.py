@@ -119,6 +119,34 @@ def largest_difference(detector: Detector, bundle: Bundle) -> float:
     return max(float(np.nanmax(change, initial=0.0)), others)
 
 
+class Difference(NamedTuple):
+    """How far the answers of another training are from a bundle's; 0 and true: not at all."""
+
+    score: float  # largest |got - expected| / (1 + |expected|); infinite where one has no score
+    forecast: float  # of a quantile, in units of the context's scale
+    same_events: bool
+
+
+def difference(detector: Detector, bundle: Bundle) -> Difference:
+    """Compare a detector with the known answers of a bundle of the same configuration.
+
+    Raises:
+        BundleCorrupt: the part cannot be read, or its forecast has another form.
+
+    """
+    samples, expected, events = _read(bundle)
+    result = detector.step(detector.start(), samples)
+    got = result.scores.score
+    change = np.abs(got - expected) / (1 + np.abs(expected))
+    both = np.isnan(got) & np.isnan(expected)
+    found = [_brief(event) for event in result.events]
+    return Difference(
+        _largest(np.where(both, np.float32(0), change)),
+        _forecast_difference(detector, bundle),
+        _of_scores(found) == _of_scores(events),
+    )
+
+
 def _feature_difference(bundle: Bundle) -> float:
     """Return the largest difference of a feature, absolute + relative."""
     if not bundle.manifest.sources:

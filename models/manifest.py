@@ -35,6 +35,7 @@ MANIFEST = "manifest.json"
 NETWORK: Final = "network.tflite"
 FORECASTER: Final = "forecaster.tflite"
 KNOWN_ANSWERS: Final = "known_answers.json"
+TRAINING: Final = "training.json"  # the configuration of the training; gateways do not read it
 SAMPLES_MAX = 1_000_000  # of any count of samples
 ERRORS_KEPT_BYTES_MAX = 32 * 2**20  # history and block of the threshold, per stream
 CANDIDATES_MAX = 1_000  # of the threshold, at each update
@@ -575,6 +576,51 @@ class KnownAnswers(_Part):
     tolerance: Positive = Field(description="Largest difference of a score, absolute + relative")
 
 
+class DataPart(_Part):
+    """Readings that a training used, as they were recorded: before any preparation."""
+
+    digest: str = Field(pattern=DIGEST, description="See docs/lineage.md")
+    rows: int = Field(ge=0, description="Different times with a value")
+    first: str = Field("", description="Time of the first row, RFC 3339; empty without rows")
+    last: str = Field("", description="Time of the last row")
+
+
+class DataSource(_Part):
+    """A recording, as the training found it."""
+
+    name: str
+    sha256: str = Field(description="Of its bytes")
+    dvc: str | None = Field(None, description="Hash that DVC tracks it or its folder by")
+    query: str | None = Field(None, description="Of the database that it is from")
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), dvc=None, query=None)
+
+
+class DataUsed(_Part):
+    """The values that a training used; the same for every file format and partitioning."""
+
+    digest: str = Field(pattern=DIGEST, description="Of everything below, except the sources")
+    channels: dict[str, DataPart] = Field(
+        description="By name of the column's channel or source: its readings in all recordings"
+    )
+    parts: dict[str, DataPart] = Field(
+        description="train, calibrate, test, and of other recordings lives, evaluate, labels"
+    )
+    sources: list[DataSource] = Field(description="Every file that was read")
+
+
+class Code(_Part):
+    """The version of the code that trained."""
+
+    version: str
+    commit: str | None = Field(None, description="Of git; None: it was not run in a git tree")
+    dirty: bool | None = Field(
+        None, description="Whether the tree had changes that the commit lacks; None: no git tree"
+    )
+
+
 class Lineage(_Part):
     """The origin of the bundle."""
 
@@ -596,10 +642,16 @@ class Lineage(_Part):
     cuts: list[tuple[str, str]] = Field(
         [], description="Begin and end of what labels cut out of the recordings"
     )
+    data: DataUsed | None = Field(None, description="None: an older version did not record it")
+    code: Code | None = Field(None, description="None: an older version did not record it")
+    seeds: dict[str, int] = Field({}, description="By the table of the configuration")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), time_column="time", clock_column=None, columns={}, cuts=[])
+        later: dict[str, Any] = {"data": None, "code": None, "seeds": {}}
+        return _without(
+            serialize(self), time_column="time", clock_column=None, columns={}, cuts=[], **later
+        )
 
 
 class FilePart(_Part):

@@ -1,13 +1,19 @@
-"""TOML files, read; apart from ``settings`` because it must not load pydantic."""
+"""TOML, read and written; apart from ``settings`` because it must not load pydantic."""
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from models.errors import ConfigError
 from models.files import open_file
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_LINE_MAX: Final = 100
 
 Location = tuple[int | str, ...]  # keys, and positions in lists, from the root of a document
 
@@ -27,3 +33,40 @@ def read_toml(path: Path) -> tuple[dict[str, Any], bytes]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def pairs(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines with keys and their values, for people to read and edit."""
+    for key, value in settings.items():
+        line = f"{key} = {toml_value(value)}"
+        if len(line) > _LINE_MAX and isinstance(value, list):
+            yield f"{key} = ["
+            yield from (f"    {toml_value(item)}," for item in value)
+            yield "]"
+        else:
+            yield line
+
+
+def toml_value(value: Any) -> str:
+    """Return a value in one line."""
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{_key(key)} = {toml_value(one)}" for key, one in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    if isinstance(value, str):
+        return f'"{"".join(map(_in_string, value))}"'
+    return json.dumps(value)
+
+
+def _in_string(character: str) -> str:
+    """Return a character as in a TOML string; escape what a terminal cannot copy."""
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return f"\\u{ord(character):04x}" if character <= "\uffff" else f"\\U{ord(character):08x}"
+
+
+def _key(key: str) -> str:
+    return key if _BARE.fullmatch(key) else toml_value(key)

@@ -212,6 +212,8 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "tensorflow": _TRAINING,
     "aeon": {"trainer/benchmark/counts.py"},
     "keras": _TRAINING,
+    "polars": {"trainer/datasets/parquet.py"},
+    "sqlalchemy": {"trainer/datasets/database.py"},
 }
 
 

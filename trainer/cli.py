@@ -1,9 +1,9 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the code that does the work, prints.
 
-Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle's
-metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
+Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle or
+its metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
 installed, 71 not enough memory, 74 the system refused to read or write, 78 configuration, 130
-interrupted. With ``evaluate --json`` an error is a document, too.
+interrupted. With ``--json`` an error is a document, too.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trainer.benchmark.suite import Measured
     from trainer.benchmark.workers import Finished
     from trainer.datasets.ett import EttFile
+    from trainer.survey.run import Proposal
 
 EXTRA = ("tensorflow", "matplotlib")
 EXTRA_MISSING_EXIT_CODE = 69
@@ -216,6 +217,123 @@ def train(
     say(f"{made.path}")
     say(f"{made.report}")
     return 0 if made.passed else 1
+
+
+@commands.command()
+@click.argument("bundle", type=_File)
+@click.option(
+    "--data",
+    type=_Directory,
+    default=".",
+    help="Directory that the paths of the configuration are relative to.  [default: this one]",
+)
+@click.option(
+    "--tflite-python",
+    type=_File,
+    envvar="FIELDWATCH_TFLITE_PYTHON",
+    help="A Python with tflite-runtime, if the training had one.",
+)
+@click.option(
+    "--tolerance",
+    type=Number(min=0),
+    help="Largest difference of a known answer that still agrees.  [default: that of the bundle]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_verbosity
+def reproduce(
+    bundle: Path,
+    data: Path,
+    tflite_python: Path | None,
+    tolerance: float | None,
+    as_json: bool,
+    tell: Tell,
+) -> int:
+    """Train BUNDLE again by the configuration in it, and say whether the result agrees.
+
+    The recordings must be those of the training: otherwise nothing is trained, and the command says
+    what differs. It compares the networks, the scores of the known answers and the metrics. The
+    exit code is 0 if they agree, and 1 if not.
+    """
+    from trainer import reproduce as again
+
+    def progress(line: str) -> None:
+        tell(line, error=as_json)
+
+    found = again.reproduce(bundle, data, tflite_python, tolerance, progress)
+    if as_json:
+        say_json(found.document())
+    else:
+        for line in found.lines():
+            say(line)
+    return 0 if found.agrees else 1
+
+
+@commands.command()
+@click.argument("data", type=_File, nargs=-1)
+@click.option("--url", help="SQLAlchemy's URL of a database, without a password.")
+@click.option("--query", help="The SELECT statement to ask it.")
+@click.option("--password-env", help="Environment variable with the database's password.")
+@click.option("--password-file", help="File with that password, relative to the configuration.")
+@click.option(
+    "--row-period-s",
+    type=Number(0, min_open=True),
+    help="Seconds from row to row, if arrays or Parquet files have no times.",
+)
+@click.option(
+    "--output",
+    type=_File,
+    default="training.toml",
+    show_default=True,
+    help="The configuration to write.",
+)
+@click.option("--force", is_flag=True, help="Replace the configuration if it exists.")
+def init(
+    data: tuple[Path, ...],
+    url: str | None,
+    query: str | None,
+    password_env: str | None,
+    password_file: str | None,
+    row_period_s: float | None,
+    output: Path,
+    force: bool,
+) -> int:
+    """Look at DATA (CSV, Parquet, .npy, .npz, or a query); write a configuration for train.
+
+    All DATA are recordings of one machine, of the same form. The command shows what it guessed,
+    what it left out and why, and what it could not guess. Read and correct the configuration.
+    """
+    from trainer.survey import run as survey
+
+    if (url is None) != (query is None):
+        raise click.UsageError("--url and --query belong together")
+    if url is None and not data:
+        raise click.UsageError("DATA is missing: name files, or give --url and --query")
+    given = {"name": "query", "url": url, "query": query}
+    given |= {"password_env": password_env, "password_file": password_file}
+    queries = [] if url is None else [survey.query_of(given)]
+    made = survey.propose(data, queries, output, row_period_s, force, say)
+    _tell_proposal(made)
+    return 0
+
+
+def _tell_proposal(made: Proposal) -> None:
+    """Print what was guessed, what was left out, and what is not sure."""
+    settings = made.found.settings
+    times = " with ".join(settings[k] for k in ("time_column", "clock_column") if k in settings)
+    if times:
+        zone = f", zone {settings['time_zone']}" if "time_zone" in settings else ""
+        say(f"times: {times} ({settings['time_format']}{zone})")
+    if made.measured.period_s is not None:
+        say(f"period: {made.measured.period_s:g} s")
+    for channel in made.found.channels:
+        if (figures := made.measured.channels.get(channel.name)) is not None:
+            unit = f" {channel.unit}" if channel.unit else ""
+            say(f"channel {channel.name}: {figures.low:g} to {figures.high:g}{unit}")
+    for column, why in (made.found.left_out | made.measured.left_out).items():
+        say(f"left out {column!r}: {why}")
+    for line in made.unsure:
+        say("not sure: ", line)
+    say(f"{made.path}: read it and correct it, then: fieldwatch-trainer train {made.path}")
 
 
 @commands.command()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,7 +16,7 @@ from models.columns import Sought
 from models.errors import ConfigError
 from models.formats.cells import MISSING_WORDS, Decimal
 from models.formats.encodings import Encoding
-from models.formats.recording import Layout
+from models.formats.recording import Layout, Long
 from models.formats.times import ELAPSED, Times
 from models.manifest import (
     HORIZON_MAX,
@@ -47,6 +48,7 @@ from models.settings import Table, explain, refusal
 from models.toml import read_toml
 
 LABELS_SUFFIX = ".labels.csv"
+_SECRETS = ("password", "passwd", "pwd", "sslpassword")  # of drivers, behind the ? of a URL
 
 # of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
 Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
@@ -60,6 +62,28 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{what}{twice[0]!r} occurs twice")
+
+
+def check_no_secret(url: str) -> None:
+    """Refuse the URL of a database that has a password; configurations are copied and shown.
+
+    Raises:
+        ValueError: it has one, or is no URL; the text does not repeat it.
+
+    """
+    try:
+        parts = urlsplit(url)
+        secret = parts.password is not None
+    except ValueError:
+        raise ValueError("url is not a URL, such as sqlite:///history.db") from None
+    if not parts.scheme or "://" not in url:
+        raise ValueError("url is not a URL, such as sqlite:///history.db")
+    asked = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    if secret or asked.intersection(_SECRETS):
+        raise ValueError(
+            "url has a password, and configurations are copied and shown: take it out, and set"
+            " password_env or password_file"
+        )
 
 
 class BundleTable(Table):
@@ -129,10 +153,51 @@ class SourceTable(ColumnTable):
     )
 
 
+class QueryTable(Table):
+    """A query of a database; its rows are one recording."""
+
+    name: str = Field(
+        min_length=1, max_length=64, pattern=CHANNEL, description="Name of the recording in reports"
+    )
+    url: str = Field(
+        description="SQLAlchemy's URL of the database, without a password, such as"
+        " postgresql+psycopg://reader@db.plant/history or sqlite:///history.db"
+    )
+    query: str = Field(
+        min_length=1, description="SELECT statement; its columns are those of a recording"
+    )
+    password_env: str | None = Field(
+        None, min_length=1, description="Environment variable with the password"
+    )
+    password_file: str | None = Field(
+        None, min_length=1, description="File with the password, in its first line"
+    )
+
+    @model_validator(mode="after")
+    def _secrets_are_elsewhere(self) -> Self:
+        check_no_secret(self.url)
+        if self.password_env is not None and self.password_file is not None:
+            raise ValueError("password_env and password_file exclude each other")
+        return self
+
+
 class DataTable(Table):
     """The recordings of normal operation to train on."""
 
-    files: list[str] = Field(min_length=1, description="Paths or patterns, e.g. recordings/*.csv")
+    files: list[str] = Field(
+        [],
+        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz",
+    )
+    queries: list[QueryTable] = Field([], description="Queries of databases, beside files")
+    channel_column: str | None = Field(
+        None,
+        description="Column of the channels' names, if each row has one value (the long form);"
+        " `column` of a channel is then its name there",
+    )
+    value_column: str | None = Field(None, description="Column of the values in the long form")
+    row_period_s: Positive | None = Field(
+        None, description="Seconds from row to row, of arrays and Parquet files without times"
+    )
     time_column: str = Field("time", description="Column of the recordings' times")
     clock_column: str | None = Field(
         None, description="Column of the time of day, if time_column has only the date"
@@ -190,7 +255,15 @@ class DataTable(Table):
             self.time_format,
             self.time_zone,
             self.bad_share_max,
+            self._long,
+            self.row_period_s,
         )
+
+    @property
+    def _long(self) -> Long | None:
+        if self.channel_column is None or self.value_column is None:
+            return None
+        return Long(self.channel_column, self.value_column)
 
     @property
     def columns(self) -> list[ColumnTable]:
@@ -209,6 +282,15 @@ class DataTable(Table):
         Times(self.time_format, self.time_zone)
         if self.clock_column == self.time_column:
             raise ValueError(f"clock_column is time_column, {self.time_column!r}: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_are_there(self) -> DataTable:
+        if not self.files and not self.queries:
+            raise ValueError("there are no recordings: set files, or add [[data.queries]]")
+        _refuse_repeated([query.name for query in self.queries], "queries: name ")
+        if (self.channel_column is None) != (self.value_column is None):
+            raise ValueError("channel_column and value_column belong together: set both or none")
         return self
 
     @model_validator(mode="after")
@@ -265,12 +347,64 @@ class SplitTable(Table):
         0.2, description="Calibration part: it sets thresholds, tail and intervals"
     )
     test: Share = Field(0.2, description="Test part: all metrics and the verdict come from it")
+    gap_samples: int | None = Field(
+        None,
+        ge=0,
+        le=SAMPLES_MAX,
+        description="Samples between two parts that belong to neither; default: the longest of"
+        " sampling.warm_up_samples, the forecaster's context and the windows of the sources",
+    )
+    repeated_samples_max: int = Field(
+        50,
+        ge=10,
+        le=SAMPLES_MAX,
+        description="Longest stretch of the calibration or test part, or of a labelled recording,"
+        " that may have the same values as a stretch to learn from; only a machine that repeats"
+        " itself exactly needs more",
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> SplitTable:
         total = self.train + self.calibrate + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"train, calibrate and test must add up to 1, not {total:g}")
+        return self
+
+
+class PrepareTable(Table):
+    """Outliers and gaps of the training part; each step counts the values that it touches.
+
+    A gateway does none of this, so the calibration and test parts stay as they are.
+    """
+
+    outlier_deviations: Positive = Field(
+        20.0,
+        description="A value farther from the channel's median, in scales of the channel, is an"
+        " outlier; a scale is about one standard deviation of normal operation",
+    )
+    outliers: Literal["mark", "leave-out"] = Field(
+        "mark",
+        description="mark: outliers are counted and reported; leave-out: the network does not learn"
+        " from them either",
+    )
+    fill: Literal["none", "linear", "seasonal", "neighbours"] = Field(
+        "none",
+        description="How short gaps of the network's inputs are filled: a straight line, the value"
+        " one season apart, or the mean of the rows most similar in the other channels; none: the"
+        " last known value, as on a gateway. A filled value is never a target",
+    )
+    fill_samples_max: int = Field(
+        10, ge=1, le=SAMPLES_MAX, description="Longer gaps are not filled by this method"
+    )
+    season_samples: int | None = Field(
+        None, ge=2, le=STEPS_MAX, description="Length of the season, for fill = seasonal"
+    )
+    neighbours: int = Field(5, ge=1, le=100, description="Similar rows, for fill = neighbours")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> PrepareTable:
+        if (self.fill == "seasonal") != (self.season_samples is not None):
+            raise ValueError("season_samples is for fill = 'seasonal', which needs it")
         return self
 
 
@@ -835,6 +969,7 @@ class Config(Table):
     data: DataTable
     sampling: SamplingTable
     split: SplitTable = SplitTable()
+    prepare: PrepareTable = PrepareTable()
     network: NetworkTable = NetworkTable()
     fit: FitTable = FitTable()
     smoothing: SmoothingTable = SmoothingTable()
@@ -854,6 +989,12 @@ class Config(Table):
         sources = [source_part(source) for source in self.data.sources]
         if sources or any(features.values()):
             check_features(features, sources, Sampling(**self.sampling.model_dump()))
+        return self
+
+    @model_validator(mode="after")
+    def _neighbours(self) -> Config:
+        if self.prepare.fill == "neighbours" and len(self.data.channels) < 2:
+            raise ValueError("prepare.fill = 'neighbours' needs at least two channels")
         return self
 
     @model_validator(mode="after")
@@ -881,6 +1022,18 @@ class Config(Table):
             leads = min(max(2, self.forecast.intervals.leads), self.forecast.horizon_steps)
             check_intervals(len(self.forecast.quantiles), scored, leads, rates=1)
         return self
+
+    @property
+    def gap_samples(self) -> int:
+        """Samples between two parts that belong to neither."""
+        if self.split.gap_samples is not None:
+            return self.split.gap_samples
+        sampling, forecast = Sampling(**self.sampling.model_dump()), self.forecast
+        return max(
+            self.sampling.warm_up_samples,
+            0 if forecast is None else forecast.longest_steps * forecast.step_samples,
+            *(source_part(source).periods(sampling) for source in self.data.sources),
+        )
 
 
 def source_part(source: SourceTable) -> Source:

@@ -17,7 +17,7 @@ from models.messages import Samples
 from models.times import iso_time
 from trainer.config import Config
 from trainer.datasets import FALSE, Label
-from trainer.datasets.csv_files import read_labels
+from trainer.datasets.labels import read_labels
 from trainer.prepare import without
 
 
@@ -36,16 +36,20 @@ class Cuts(NamedTuple):
     found: Sequence[Cut]
     false_alarms: int  # labels whose samples stay in
     remaining: int  # samples
+    labels: Sequence[Label] = ()  # all of the file
 
     @property
     def removed(self) -> int:
         """Number of samples that were cut out."""
         return sum(one.samples for one in self.found)
 
+    def spans(self) -> list[tuple[float, float]]:
+        """Return begin and end of each cut, with its margin, in Unix seconds."""
+        return [_interval(one.label, self.margin_s) for one in self.found if one.samples]
+
     def intervals(self) -> list[tuple[str, str]]:
-        """Return begin and end of each cut, with its margin, for the lineage."""
-        margined = (_interval(one.label, self.margin_s) for one in self.found if one.samples)
-        return [(iso_time(begin), iso_time(end)) for begin, end in margined]
+        """Return the spans as texts, for the lineage."""
+        return [(iso_time(begin), iso_time(end)) for begin, end in self.spans()]
 
     def metrics(self) -> dict[str, Any]:
         """Return the table of cuts, ready for JSON."""
@@ -101,7 +105,8 @@ def cut(samples: Samples, file: Path, config: Config) -> tuple[Samples, Cuts]:
             before = len(samples.times)
             samples = without(samples, [_interval(label, margin_s)])
             found.append(Cut(label, before - len(samples.times)))
-    return samples, Cuts(file.name, margin_s, found, len(labels) - len(found), len(samples.times))
+    kept = len(labels) - len(found)
+    return samples, Cuts(file.name, margin_s, found, kept, len(samples.times), labels)
 
 
 def _interval(label: Label, margin_s: float) -> tuple[float, float]:

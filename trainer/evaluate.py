@@ -28,9 +28,11 @@ from models.formats.recording import Layout
 from models.manifest import Channel, Manifest, Tail
 from models.messages import Event, Float32, Samples
 from trainer.config import LABELS_SUFFIX, EvaluateTable
-from trainer.datasets import FALSE, Label
-from trainer.datasets.csv_files import LAYOUT as LAYOUT
-from trainer.datasets.csv_files import Ranged, labels_path, read_labels, read_recording
+from trainer.datasets import FALSE, Label, Recording
+from trainer.datasets.labels import read_labels
+from trainer.datasets.raw import Ranged
+from trainer.datasets.recordings import LAYOUT as LAYOUT
+from trainer.datasets.recordings import labels_path, read_recording
 from trainer.detector import score_tail
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import Grid, Parts, align, parts_of
@@ -46,6 +48,7 @@ class Labelled(NamedTuple):
     name: str
     samples: Samples
     labels: Sequence[Label]
+    recording: Recording | None = None  # that the samples were made of
 
 
 class Detection(NamedTuple):
@@ -100,7 +103,7 @@ def read_labelled(
     """
     recording = read_recording(path, sought, channels, layout)
     samples, _ = align([recording], grid)
-    return Labelled(path.stem, samples, read_labels(labels_path(path), layout))
+    return Labelled(path.stem, samples, read_labels(labels_path(path), layout), recording)
 
 
 def evaluate(
@@ -224,7 +227,7 @@ def judge(detector: DetectorOf[M], recording: Labelled, grace_s: float) -> Judge
 
     An event that opens within ``grace_s`` seconds after a label's end belongs to the label.
     """
-    name, samples, labels = recording
+    name, samples, labels, _ = recording
     result = detector.step(detector.start(), samples)
     opened = each_once(result.events)
     detections, false = match(opened, labels, grace_s)

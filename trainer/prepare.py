@@ -9,7 +9,6 @@ Every fitted value depends on one part only. Some samples between two parts belo
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.align import Aligner
-from models.errors import DataError
+from models.errors import DataError, InsufficientDataError
 from models.features import Features
 from models.manifest import (
     MAGNITUDE_MAX,
@@ -32,9 +31,12 @@ from models.manifest import (
 from models.messages import Float32, Float64, Samples, joined
 from models.telemanom import fill_forward as fill_forward
 from models.times import iso_time
-from trainer.config import ChannelTable, Config, NetworkTable
+from trainer import leakage, lineage
+from trainer.cleaning import filled, known
+from trainer.config import ChannelTable, Config, NetworkTable, PrepareTable
 from trainer.datasets import Recording, time_in
 
+AS_IT_IS = PrepareTable()  # nothing is left out or filled
 CALIBRATE_SAMPLES_MIN = 1000  # the largest error of fewer samples says little
 TEST_SAMPLES_MIN = 200
 
@@ -49,10 +51,6 @@ _RATE_TOLERANCE = 0.05  # the largest error of a clock, as a share of a source's
 _STUCK_FACTOR = 2  # times the longest run of equal values in normal operation
 _STUCK_SAMPLES_MIN = 25
 _STUCK_SHARE_MAX = 0.1  # of the recorded samples; with more, the channel repeats by nature
-
-
-class InsufficientData(DataError):
-    """A part of the split has too few samples; the text has the needed and the actual number."""
 
 
 class Parts(NamedTuple):
@@ -109,8 +107,9 @@ def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter
         ``models.align`` and ``models.features``.
 
     Raises:
-        DataError: two recordings overlap in time, the grid is much finer or coarser than their
-            rows, or the rate of a source differs from the configured one.
+        LeakageError: two recordings overlap in time.
+        DataError: the grid is much finer or coarser than their rows, or the rate of a source
+            differs from the configured one.
 
     """
     sampling, features = grid.sampling, grid.start()
@@ -118,9 +117,7 @@ def align(recordings: Sequence[Recording], grid: Grid) -> tuple[Samples, Counter
         _check_period(recording, grid)
         _check_rates(recording, grid)
     ordered = sorted(recordings, key=lambda recording: float(recording.readings.times.min()))
-    for before, after in itertools.pairwise(ordered):
-        if float(before.readings.times.max()) >= float(after.readings.times.min()):
-            raise DataError(f"{before.name} and {after.name} overlap in time: leave one out")
+    leakage.check_times(ordered)
     aligner = Aligner(sampling, len(grid.features), anchored=features is not None)
     pieces = []
     for recording in ordered:
@@ -166,14 +163,14 @@ def _check_rates(recording: Recording, grid: Grid) -> None:
 def split(samples: Samples, config: Config) -> Parts:
     """Split the samples by time into the parts of the configuration.
 
-    The first ``warm_up_samples`` after a cut belong to no part: a part's first errors would depend
-    on the last samples of the part before.
+    The first samples after a cut belong to no part, ``gap_samples`` of them: a part's first errors
+    and forecasts would depend on the last samples of the part before.
 
     Raises:
-        InsufficientData: a part is too short; the text has the needed and the actual length.
+        InsufficientDataError: a part is too short; the text has the needed and the actual length.
 
     """
-    count, gap = len(samples.times), config.sampling.warm_up_samples
+    count, gap = len(samples.times), config.gap_samples
     first = round(count * config.split.train)
     second = round(count * (config.split.train + config.split.calibrate))
     bounds = {
@@ -184,7 +181,7 @@ def split(samples: Samples, config: Config) -> Parts:
     for name, needed in _needed(config).items():
         begin, end = bounds[name]
         if end - begin < needed:
-            raise InsufficientData(_too_little(name, end - begin, needed, config))
+            raise InsufficientDataError(_too_little(name, end - begin, needed, config))
     return Parts(*(_cut(samples, begin, end) for begin, end in bounds.values()))
 
 
@@ -199,21 +196,37 @@ def parts_of(recordings: Sequence[Recording], manifest: Manifest) -> Parts:
         DataError: these are not the recordings of the training, or their samples differ.
 
     """
-    files, lineage = list(recordings), manifest.lineage
-    order = {name: place for place, name in enumerate(lineage.data_files)}
+    files, origin = list(recordings), manifest.lineage
+    order = {name: place for place, name in enumerate(origin.data_files)}
     files.sort(key=lambda recording: order.get(recording.name, len(order)))
-    if data_digest(files) != lineage.data_digest:
-        raise DataError(
-            "these are not, byte for byte, the recordings that the bundle was trained on:"
-            f" give all of {', '.join(lineage.data_files)}, unchanged"
-        )
+    _check_same(files, manifest)
     samples, _ = align(files, Grid.of(manifest))
     cuts = [
         (time_in("lineage", "cuts", begin, iso_time(0)), time_in("lineage", "cuts", end, ""))
-        for begin, end in lineage.cuts
+        for begin, end in origin.cuts
     ]
     samples = without(samples, cuts)
     return Parts(*(_part(samples, name, manifest) for name in Parts._fields))
+
+
+def _check_same(files: Sequence[Recording], manifest: Manifest) -> None:
+    """Refuse other values than the training's; of an older bundle, other bytes."""
+    origin = manifest.lineage
+    named = ", ".join(origin.data_files)
+    if origin.data is None:
+        if data_digest(files) != origin.data_digest:
+            raise DataError(
+                "these are not, byte for byte, the recordings that the bundle was trained on:"
+                f" give all of {named}, unchanged"
+            )
+        return
+    names = [channel.name for channel in manifest.source_channels]
+    channels = lineage.values_of(files, names).channels()
+    if differs := lineage.differences(channels, origin.data.channels, "channel"):
+        raise DataError(
+            "these are not the recordings that the bundle was trained on, or not all of"
+            f" {named}: {'; '.join(differs)}"
+        )
 
 
 def _part(samples: Samples, name: str, manifest: Manifest) -> Samples:
@@ -373,18 +386,21 @@ def preprocessing(described: Sequence[Channel], network: NetworkTable) -> Prepro
     )
 
 
-def series(samples: Samples, how: Preprocessing, period_s: float) -> list[Series]:
+def series(
+    samples: Samples, how: Preprocessing, period_s: float, cleaning: PrepareTable = AS_IT_IS
+) -> list[Series]:
     """Return the sequences of ``samples`` without gaps, as the network sees them."""
     breaks = np.flatnonzero(np.abs(np.diff(samples.times) - period_s) > 0.5 * period_s) + 1
-    return [_series(values, how) for values in np.split(samples.values, breaks)]
+    return [_series(values, how, cleaning) for values in np.split(samples.values, breaks)]
 
 
-def _series(values: Float32, how: Preprocessing) -> Series:
-    scaled = (values - how.center) / how.scale
-    filled = fill_forward(scaled, np.full(scaled.shape[1], np.nan, np.float32))
-    inputs = np.clip(np.nan_to_num(filled), -how.input_clip, how.input_clip)
+def _series(values: Float32, how: Preprocessing, cleaning: PrepareTable) -> Series:
+    scaled = known((values - how.center) / how.scale, cleaning)
+    last = fill_forward(scaled, np.full(scaled.shape[1], np.nan, np.float32))
+    held = np.where(np.isnan(imputed := filled(scaled, cleaning)), last, imputed)
+    inputs = np.clip(np.nan_to_num(held), -how.input_clip, how.input_clip)
     ahead = how.horizon
-    scored, before = scaled[ahead:, how.scored], filled[:-ahead, how.scored]
+    scored, before = scaled[ahead:, how.scored], last[:-ahead, how.scored]
     after = {"value": scored, "change": scored - before}
     targets = np.concatenate([after[head] for head in how.heads], axis=1)
     return Series(inputs[:-ahead], targets)
@@ -408,7 +424,7 @@ def _needed(config: Config) -> dict[str, int]:
 
 def _too_little(name: str, found: int, needed: int, config: Config) -> str:
     share, period_s = getattr(config.split, name), config.sampling.period_s
-    whole = needed / share + 2 * config.sampling.warm_up_samples
+    whole = needed / share + 2 * config.gap_samples
     return (
         f"too little data: the {name} part has {found} samples and needs {needed}"
         f" ({needed * period_s:g} s). With split.{name} = {share:g} you need recordings of about"

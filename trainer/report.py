@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from models.bundle import Bundle
-from models.manifest import Feature, Manifest, TelemanomManifest
+from models.manifest import Code, DataUsed, Feature, Manifest, TelemanomManifest
 from models.shown import shown
 from trainer import figures, gates, pages
 from trainer.detector import score_tail
@@ -47,6 +47,7 @@ def write(
         *_parity(manifest.metrics),
         *([] if foretold is None else forecast_report.section(foretold)),
         *_remaining(manifest.metrics),
+        *_measured_on(manifest.metrics.get("measured_on"), manifest.metrics),
         *_data(manifest.metrics["data"]),
         *_lineage(manifest),
     ]
@@ -294,6 +295,14 @@ def _parity(metrics: dict[str, Any]) -> Iterable[str]:
         yield "<p>Only LiteRT was checked, as no Python with tflite-runtime was given.</p>"
 
 
+def _measured_on(parts: Mapping[str, str] | None, metrics: Mapping[str, Any]) -> Iterable[str]:
+    """Yield which part each table of the metrics comes from; older bundles do not say it."""
+    if parts is not None:
+        yield "<h2>Which part the figures come from</h2>"
+        rows = [(name, part) for name, part in parts.items() if name in metrics]
+        yield pages.table(("figures", "part"), rows)
+
+
 def _data(data: dict[str, Any]) -> Iterable[str]:
     yield "<h2>Recordings</h2>"
     yield pages.table(
@@ -306,8 +315,23 @@ def _data(data: dict[str, Any]) -> Iterable[str]:
     if data["rejected"]:
         yield f"<p>Not put on the grid: {pages.text(_causes(data['rejected']))}.</p>"
     yield from (f"<p>{pages.text(remark)}.</p>" for remark in data["remarks"])
+    yield from changed(data.get("steps", ()))
     if "labels" in data:
         yield from _cuts(data["labels"])
+
+
+def changed(steps: Sequence[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield the table of what each step of the preparation touched; nothing for older bundles."""
+    if not steps:
+        return
+    yield "<h2>What the preparation changed</h2>"
+    yield pages.table(
+        ("step", "touched", "", "by channel"),
+        (
+            (step["what"], f"{step['touched']:,}", step["unit"], _causes(step["channels"]))
+            for step in steps
+        ),
+    )
 
 
 def _cuts(cuts: dict[str, Any]) -> Iterable[str]:
@@ -339,16 +363,47 @@ def _lineage(manifest: Manifest) -> Iterable[str]:
         ("part", "from", "to", "samples"),
         ((name, *extent) for name, extent in lineage.parts.items()),
     )
+    if (gap := manifest.metrics["data"].get("gap_samples")) is not None:
+        yield (
+            f"<p>Between two parts are {gap:,} samples that belong to neither. No part and no"
+            " labelled recording repeats a long stretch of what the bundle has learnt from.</p>"
+        )
+    if lineage.data is not None:
+        yield from _used(lineage.data)
     yield pages.table(
         ("", ""),
         (
             ("recordings", ", ".join(lineage.data_files)),
             ("sha256 of the recordings", lineage.data_digest),
             ("sha256 of the configuration", lineage.config_digest),
-            ("seed", lineage.seed),
+            *((f"seed of {table}", seed) for table, seed in lineage.seeds.items()),
+            *_code(lineage.code),
             *lineage.software.items(),
         ),
     )
+
+
+def _used(data: DataUsed) -> Iterable[str]:
+    yield "<h3>The data that was used</h3>"
+    yield (
+        "<p>The digests are of the values as they were recorded. They are the same for any file"
+        f" format. The digest of all is {data.digest}.</p>"
+    )
+    yield pages.table(
+        ("readings", "rows", "from", "to", "digest"),
+        (
+            (name, f"{part.rows:,}", part.first, part.last, part.digest)
+            for name, part in (*data.parts.items(), *data.channels.items())
+        ),
+    )
+    tracked = [(source.name, source.dvc) for source in data.sources if source.dvc is not None]
+    if tracked:
+        yield pages.table(("recording", "tracked by DVC as"), tracked)
+
+
+def _code(code: Code | None) -> Iterable[tuple[str, str]]:
+    if code is not None and code.commit is not None:
+        yield "commit of the code", f"{code.commit}{' with changes' if code.dirty else ''}"
 
 
 def _s(seconds: float | None) -> str:

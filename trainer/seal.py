@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import json
 import math
 import platform
 import tempfile
@@ -22,6 +24,7 @@ from models.families import detector_of
 from models.interpreter import runtime_version
 from models.manifest import (
     EVALUATED,
+    TRAINING,
     Channel,
     Events,
     KnownAnswers,
@@ -38,7 +41,7 @@ from models.settings import explain
 from trainer.config import Config, source_part
 from trainer.prepare import Grid
 
-_SOFTWARE = ("tensorflow", "keras", "numpy")
+_SOFTWARE = ("tensorflow", "keras", "numpy", "h5py", "ml_dtypes", "pydantic")
 
 
 def draft(
@@ -127,6 +130,13 @@ def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
     return Bundle(manifest, manifest.to_bytes(), dict(parts), None, manifest.name)
 
 
+def with_training(bundle: Bundle, config: Config) -> Bundle:
+    """Return a bundle that has the configuration of its training, so that it can be repeated."""
+    document = config.model_dump(mode="json")
+    data = f"{json.dumps(document, separators=(',', ':'), sort_keys=True)}\n".encode()
+    return assemble(bundle.telemanom, dict(bundle.parts) | {TRAINING: data})
+
+
 def sealed(bundle: Bundle) -> Bundle:
     """Return a bundle as a gateway reads it from its file, for evaluation.
 
@@ -182,9 +192,14 @@ def _opened(path: Path) -> Bundle:
 
 def software() -> dict[str, str]:
     """Return the versions of the software that the result of a training depends on."""
-    versions = {name: importlib.metadata.version(name) for name in _SOFTWARE}
-    return versions | {
+    return dict(_installed()) | {
         "fieldwatch": models.__version__,
         "python": platform.python_version(),
         "interpreter": runtime_version("litert"),
     }
+
+
+def _installed() -> Iterator[tuple[str, str]]:
+    for name in _SOFTWARE:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            yield name, importlib.metadata.version(name)

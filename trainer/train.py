@@ -13,70 +13,57 @@ recordings, so you see their errors at once.
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from models.bundle import Bundle
-from models.features import COUNTERS as FEATURE_COUNTERS
 from models.files import replace
-from models.manifest import KNOWN_ANSWERS, NETWORK, Channel, Lineage, TelemanomManifest
-from models.messages import QUALITIES, Samples
-from models.times import iso_time
-from trainer import destination, evaluate, gates, prepare, report, seal
+from models.manifest import (
+    KNOWN_ANSWERS,
+    NETWORK,
+    Channel,
+    Lineage,
+    TelemanomManifest,
+)
+from models.messages import Samples
+from trainer import (
+    destination,
+    evaluate,
+    gates,
+    prepare,
+    report,
+    seal,
+)
 from trainer import remaining as lives
-from trainer.config import ChannelTable, Config, ConfigFile, Quantization, RemainingTable
-from trainer.cuts import Cuts, cut
-from trainer.datasets import Recording
-from trainer.datasets.csv_files import read_recording
+from trainer.config import Config, ConfigFile, Quantization
 from trainer.detector import calibrate, parity, quantize, score_tail
 from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
-from trainer.evaluate import Labelled
 from trainer.forecast import bundle as forecasting
 from trainer.forecast.build import BuiltForecaster
+from trainer.prepared import Prepared, Say, lineage_of, prepare_data
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
     from trainer.detector.export import Exported
     from trainer.detector.fit import Epoch
 
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """The data of the recordings."""
-
-    recordings: list[Recording]
-    parts: prepare.Parts
-    channels: list[Channel]
-    labelled: list[Labelled]
-    lives: list[Samples]  # recordings of machines until they failed
-    rejected: Counter[str]  # rows that could not be put on the grid, by cause
-    remarks: list[str]  # sentences for people
-    cuts: Cuts | None = None  # what labels cut out; None: there is no file of labels
-
-    def metrics(self) -> dict[str, Any]:
-        """Return the counts of rows read, and of rows and values that could not be used."""
-        return {
-            "recordings": [
-                {
-                    "name": recording.name,
-                    "rows": len(recording.readings.times),
-                    "out_of_range": recording.out_of_range,
-                    "rejected": dict(sorted(recording.rejected.items())),
-                }
-                for recording in self.recordings
-            ],
-            "rejected": dict(sorted(self.rejected.items())),
-            "remarks": self.remarks,
-        } | ({} if self.cuts is None else {"labels": self.cuts.metrics()})
+# the part that each table of the metrics comes from
+MEASURED_ON = {
+    "fit": "train; its end for validation_loss",
+    "quantization": "calibrate",
+    "forecast": "test",
+    "normal": "test",
+    "tail": "test",
+    "forecaster": "test; the choice: train; its end for validation",
+    "parity": "test and evaluate",
+    "labelled": "evaluate",
+    "remaining": "lives; each on machines that its fit had not seen",
+    "network": "none: it is of the file",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +108,7 @@ def train(
     """
     config = file.config
     _check(output, config, tflite_python)
-    prepared = _prepare(file, say)
-    lineage = _lineage(file, prepared)
-    built = build(config, prepared.parts, prepared.channels, lineage, tflite_python, say)
-    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
-    learnt: dict[str, Any] = {}
-    if config.remaining is not None:
-        bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
-    say("sealing and evaluating the file")
-    sealed = seal.sealed(bundle)
-    measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
-    measured.metrics.update(learnt)
+    sealed, epochs, measured = learn(file, prepare_data(file, say), tflite_python, say)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -139,12 +116,50 @@ def train(
     output.mkdir(parents=True, exist_ok=True)
     shipped = seal.ship(sealed, measured.metrics | {"verdict": verdict}, path)
     _write_metrics(shipped, metrics_file)
-    report.write(shipped, measured.judged, built.epochs, measured.foretold, report_file)
+    report.write(shipped, measured.judged, epochs, measured.foretold, report_file)
     _remove_failed(output, config, path, say)
     summary = report.summary(shipped.manifest.metrics)
     lines = [*map(_agreement_line, measured.agreements), *gates.lines(found)]
     warnings = list(score_tail.warnings(sealed.manifest))
     return Outcome(path, report_file, verdict["passed"] or accept, lines, warnings, summary)
+
+
+class Learnt(NamedTuple):
+    """A sealed bundle without metrics, and its results on held-out data."""
+
+    sealed: Bundle
+    epochs: list[Epoch]
+    measured: Measured
+
+
+def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say: Say) -> Learnt:
+    """Train, seal and evaluate a bundle, without writing files.
+
+    Args:
+        file: the configuration.
+        prepared: its data.
+        tflite_python: a Python with ``tflite-runtime``, or None.
+        say: called with each line of progress.
+
+    Raises:
+        DataError: the recordings cannot be used.
+        ConfigError: a bundle cannot have these settings.
+        KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
+
+    """
+    config = file.config
+    built = build(
+        config, prepared.parts, prepared.channels, lineage_of(file, prepared), tflite_python, say
+    )
+    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
+    learnt: dict[str, Any] = {}
+    if config.remaining is not None:
+        bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
+    say("sealing and evaluating the file")
+    sealed = seal.sealed(seal.with_training(bundle, config))
+    measured = _measure(sealed, built, forecaster, prepared, config, tflite_python)
+    measured.metrics.update(learnt)
+    return Learnt(sealed, built.epochs, measured)
 
 
 def _check(output: Path, config: Config, tflite_python: Path | None) -> None:
@@ -168,7 +183,7 @@ def _with_forecaster(
     )
 
 
-class _Measured(NamedTuple):
+class Measured(NamedTuple):
     """The results of a sealed file on held-out data."""
 
     metrics: dict[str, Any]
@@ -184,7 +199,7 @@ def _measure(
     prepared: Prepared,
     config: Config,
     tflite_python: Path | None,
-) -> _Measured:
+) -> Measured:
     """Measure a sealed bundle on the test part and on the labelled recordings."""
     test, foretold = prepared.parts.test, None
     held_out = [test, *(recording.samples for recording in prepared.labelled)]
@@ -193,10 +208,11 @@ def _measure(
     metrics = built.metrics | evaluate.metrics(judged, sealed.manifest)
     metrics["data"] = prepared.metrics()
     metrics["parity"] = [agreement._asdict() for agreement in agreements]
+    metrics["measured_on"] = MEASURED_ON
     if config.forecast is not None and forecaster is not None:
         foretold = forecasting.judge(sealed, forecaster, prepared.parts, config.forecast)
         metrics["forecaster"] = foretold.metrics
-    return _Measured(metrics, agreements, judged, foretold)
+    return Measured(metrics, agreements, judged, foretold)
 
 
 def _remove_failed(output: Path, config: Config, made: Path, say: Say) -> None:
@@ -225,7 +241,7 @@ def build(
     config: Config,
     parts: prepare.Parts,
     channels: list[Channel],
-    lineage: Lineage,
+    origin: Lineage,
     tflite_python: Path | None,
     say: Say,
 ) -> Built:
@@ -235,7 +251,7 @@ def build(
         config: the configuration; its ``data`` is not used.
         parts: samples (n, C) on the grid; the test part is not used.
         channels: the ``C`` channels of the samples, in order.
-        lineage: for the manifest.
+        origin: for the manifest.
         tflite_python: a Python with ``tflite-runtime``, to check the quantization on it as well.
         say: called with each line of progress.
 
@@ -245,7 +261,7 @@ def build(
 
     """
     created = datetime.now(UTC)
-    draft = seal.draft(config, channels, lineage, created, "float32")  # fails before the long work
+    draft = seal.draft(config, channels, origin, created, "float32")  # fails before the long work
     exported, epochs, metrics = _learn(config, parts.train, channels, say)
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)
@@ -283,100 +299,6 @@ def _network_metrics(
     } | contents(networks[chosen])._asdict()
 
 
-def _prepare(file: ConfigFile, say: Say) -> Prepared:
-    config = file.config
-    paths = file.recordings(config.data.files, "data.files")
-    recordings = [_read(path, config, say) for path in paths]
-    grid = seal.grid(config)
-    samples, counters = prepare.align(recordings, grid)
-    for cause, rows in sorted(counters.items()):
-        say(f"{rows} {'' if cause in FEATURE_COUNTERS else 'rows '}{cause.replace('_', ' ')}")
-    made_up = list(_made_up(samples, config.data.channels))
-    for line in made_up:
-        say(line)
-    samples, cuts = _without_labelled(samples, file, say)
-    parts = _split(samples, config, cuts)
-    remarks = prepare.remarks(parts.train, config.data.channels)
-    for line in remarks:
-        say(line)
-    channels = prepare.channels(parts, config.data.channels)
-    if config.forecast is not None:
-        forecasting.check(config.forecast, parts, channels, config.sampling.period_s)
-    labelled = [
-        evaluate.read_labelled(
-            path,
-            config.data.sought,
-            config.data.columns,
-            grid,
-            config.data.layout,
-        )
-        for path in file.recordings(config.evaluate.files, "evaluate.files")
-    ]
-    failed = [] if config.remaining is None else _lives(file, config.remaining, grid, say)
-    hours = [len(part.times) * config.sampling.period_s / 3600 for part in parts]
-    say("train {:.2f} h, calibrate {:.2f} h, test {:.2f} h".format(*hours))
-    said = made_up + remarks
-    return Prepared(recordings, parts, channels, labelled, failed, counters, said, cuts)
-
-
-def _lives(
-    file: ConfigFile, settings: RemainingTable, grid: prepare.Grid, say: Say
-) -> list[Samples]:
-    """Return the recordings of machines until they failed, each on a grid of its own."""
-    paths = file.recordings(settings.files, "remaining.files")
-    lives.check(len(paths))
-    return [prepare.align([_read(path, file.config, say)], grid)[0] for path in paths]
-
-
-def _without_labelled(samples: Samples, file: ConfigFile, say: Say) -> tuple[Samples, Cuts | None]:
-    """Return the samples that count as normal, and what labels cut out."""
-    if file.labels is None:
-        return samples, None
-    samples, cuts = cut(samples, file.labels, file.config)
-    for line in cuts.lines():
-        say(line)
-    return samples, cuts
-
-
-def _split(samples: Samples, config: Config, cuts: Cuts | None) -> prepare.Parts:
-    try:
-        return prepare.split(samples, config)
-    except prepare.InsufficientData as error:
-        if cuts is None or not cuts.removed:
-            raise
-        raise prepare.InsufficientData(
-            f"{error}. The labels of {cuts.file} cut out {cuts.removed} of"
-            f" {cuts.removed + cuts.remaining} samples"
-        ) from error
-
-
-def _made_up(samples: Samples, tables: Sequence[ChannelTable]) -> Iterator[str]:
-    """Yield a line for each channel with held, interpolated or missing values."""
-    if samples.quality is None:
-        return
-    for column, table in enumerate(tables):
-        codes = np.bincount(samples.quality[:, column], minlength=len(QUALITIES)).tolist()
-        shares = [
-            f"{100 * count / len(samples.times):.1f} % {name}"
-            for name, count in zip(QUALITIES[1:], codes[1:], strict=True)
-            if count
-        ]
-        if shares:
-            yield f"{table.name}: {', '.join(shares)}"
-
-
-def _read(path: Path, config: Config, say: Say) -> Recording:
-    data = config.data
-    say(f"reading {path.name}")
-    recording = read_recording(path, data.sought, data.columns, data.layout)
-    count = len(recording.readings.times)
-    outside = f", {recording.out_of_range} values out of range" if recording.out_of_range else ""
-    causes = sorted(recording.rejected.items())
-    unused = "".join(f", {number} {cause.replace('_', ' ')}" for cause, number in causes)
-    say(f"{path.name}: {count} rows{outside}{unused}")
-    return recording
-
-
 def _learn(
     config: Config, part: Samples, channels: list[Channel], say: Say
 ) -> tuple[Exported, list[Epoch], dict[str, Any]]:
@@ -395,7 +317,7 @@ def _learn(
         dropout=network.dropout,
     )
     learn, validate = (
-        prepare.series(samples, how, config.sampling.period_s)
+        prepare.series(samples, how, config.sampling.period_s, config.prepare)
         for samples in prepare.training_and_validation(part, config)
     )
     say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")
@@ -432,29 +354,6 @@ def _line(epoch: Epoch, config: Config) -> str:
         f"  validation {epoch.validation_loss:.5f}{' *' if epoch.best else '  '}"
         f"  {epoch.seconds:.1f} s"
     )
-
-
-def _lineage(file: ConfigFile, prepared: Prepared) -> Lineage:
-    return Lineage(
-        data_digest=prepare.data_digest(prepared.recordings),
-        data_files=[recording.name for recording in prepared.recordings],
-        parts={name: _extent(part) for name, part in prepared.parts._asdict().items()},
-        config_digest=file.digest,
-        seed=file.config.fit.seed,
-        software=seal.software(),
-        time_column=file.config.data.time_column,
-        clock_column=file.config.data.clock_column,
-        columns={
-            column.name: column.source
-            for column in file.config.data.columns
-            if column.source != column.name
-        },
-        cuts=[] if prepared.cuts is None else prepared.cuts.intervals(),
-    )
-
-
-def _extent(part: Samples) -> tuple[str, str, int]:
-    return iso_time(part.times[0]), iso_time(part.times[-1]), len(part.times)
 
 
 def _calibrated(

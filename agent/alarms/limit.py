@@ -63,6 +63,8 @@ def check_limits(stream: str, tables: Sequence[LimitTable], channels: Sequence[C
     for table in tables:
         if table.channel not in known:
             advice = nearest(table.channel, known) or f"; allowed are {', '.join(known)}"
+            if table.channel == REMAINING_LIFE:
+                advice = ", because its bundle does not predict it: train it with [remaining]"
             raise ConfigError(
                 f"stream {stream}: limits: channel = {table.channel!r}: no channel of the"
                 f" stream{advice}"

@@ -224,6 +224,7 @@ class Points:
             self._end_shelving(key, at)
             self._settle(key, at)
             self._remind(key, at)
+            self._look_again(key, at)
         if self._groups.over(at):
             self._end_flood(at)
         for key in self._groups.leave():
@@ -245,6 +246,12 @@ class Points:
         now = self._register.standing(key)
         if at >= machine.reminds_at(now, self._register.of(key[0]).rules):
             self._register.go(key, "reminded", machine.reminded(now, at), at)
+
+    def _look_again(self, key: Key, at: float) -> None:
+        for number, when in self._register.standing(key).looks:
+            if at >= when:
+                then = machine.look_again(self._register.standing(key), number)
+                self._register.go(key, "look_again", then, at, number=number)
 
     def _end_flood(self, at: float) -> None:
         """End the flood; each stream announces in one row what is still active."""
@@ -302,7 +309,6 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
         "reset": machine.reset,
         "in_service": machine.in_service,
         "noted": machine.noted,
-        "labelled": machine.noted,
     }
     match request.what:
         case "acknowledged":
@@ -311,6 +317,9 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
             return machine.shelve(now, handled.rules, at, request.seconds, request.until_clear)
         case "unshelved":
             return machine.unshelve(now, at)
+        case "labelled":
+            again = None if request.labelled is None else request.labelled.ask_again
+            return machine.labelled(now, request.alarm["number"], again)
         case "out_of_service":
             return machine.out_of_service(now, at)
     if request.what not in simple:

@@ -177,7 +177,7 @@ def _stream(
             return Finding(False, what, said, BundleError.exit_code)
         _check_settings(config, stream, choice.detector)
     except (ConfigError, InterpreterMissing) as error:
-        return Finding(False, what, str(error), error.exit_code)
+        return Finding(False, what, str(error).removeprefix(f"{what}: "), error.exit_code)
     assert choice.detector is not None
     if choice.bundle is None:
         channels = len(choice.detector.manifest.channels)
@@ -388,7 +388,7 @@ def _user_of_commands(broker: BrokerTable, client_id: str) -> Finding:
     try:
         probe_broker(broker, client_id)
     except LinkError as error:
-        return Finding(False, what, str(error), UNAVAILABLE)
+        return Finding(False, what, error.without(broker), UNAVAILABLE)
     user = "their certificate" if broker.username is None else f"user {broker.username}"
     return Finding(True, what, f"accepts {user}")
 
@@ -406,7 +406,7 @@ def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
     try:
         protocol = probe_broker(config.mqtt, client_id)
     except LinkError as error:
-        yield Finding(False, what, str(error), UNAVAILABLE)
+        yield Finding(False, what, error.without(config.mqtt), UNAVAILABLE)
         return
     yield Finding(True, what, f"accepts the connection{_LOSSY if protocol == '3.1.1' else ''}")
     if other is None:

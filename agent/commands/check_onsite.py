@@ -31,7 +31,7 @@ def on_site(config: AgentConfig) -> Iterator[Finding]:
         try:
             probe_broker(panel, client_id)
         except LinkError as error:
-            yield Finding(False, what, str(error), UNAVAILABLE)
+            yield Finding(False, what, error.without(panel), UNAVAILABLE)
         else:
             yield Finding(True, what, "accepts the connection")
 
@@ -70,7 +70,7 @@ def _may_execute(found: os.stat_result, service: Service) -> bool:
 
 
 def _web(hook: HookTable, config: AgentConfig, what: str) -> Iterator[Finding]:
-    from agent.onsite.webhook import Webhook  # only if there is one
+    from agent.onsite.webhook import Webhook, error_text  # only if there is one
 
     files = [file for file in (hook.url_file, hook.headers_file) if file is not None]
     for file in files:
@@ -83,7 +83,7 @@ def _web(hook: HookTable, config: AgentConfig, what: str) -> Iterator[Finding]:
         url, headers = webhook.address(), webhook.headers()
         connection = webhook.connection(url)
     except (OSError, ValueError) as error:
-        yield Finding(False, what, str(error), ConfigError.exit_code)
+        yield Finding(False, what, error_text(error), ConfigError.exit_code)
         return
     if url.scheme == "http" and not local(url.hostname or ""):
         secret = " and its headers" if headers else ""

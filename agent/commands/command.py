@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from agent.commands.options import json_option
+from agent.commands.options import broker_options, json_option, reason_option, short_text
 from agent.handling.transition import LABELS
 from models.console import say, say_json
 from models.options import Number
@@ -53,13 +53,7 @@ _alarm = click.argument("alarm", metavar="STREAM#NUMBER.REVISION", callback=_ref
     required=True,
     help="Your secret key of the role operate.",
 )
-@click.option("--host", required=True, help="Name or address of the broker.")
-@click.option("--port", type=click.IntRange(1, 65535), default=1883, show_default=True)
-@click.option("--username", help="User at the broker.")
-@click.option("--password-file", type=click.Path(), help="File that contains only the password.")
-@click.option("--tls-ca-file", type=click.Path(), help="CA certificates (PEM); turns TLS on.")
-@click.option("--tls-cert-file", type=click.Path(), help="Your certificate (PEM).")
-@click.option("--tls-key-file", type=click.Path(), help="The certificate's key (PEM).")
+@broker_options("Your")
 @click.option(
     "--valid-s",
     type=Number(1, 604_800),
@@ -95,59 +89,52 @@ def command(
     context.obj = _Target(site, gateway, key, valid_s, timeout, as_json, broker)
 
 
-@command.command()
-@_alarm
-@click.option("--reason", help="Why; it goes into the logbook.")
-@click.pass_obj
+def _on_alarm(function: Callable[..., int]) -> click.Command:
+    """Make a command about one alarm."""
+    return command.command()(_alarm(click.pass_obj(function)))
+
+
+@_on_alarm
+@reason_option()
 def ack(target: _Target, alarm: Reference, reason: str | None) -> int:
     """Acknowledge: somebody has seen the alarm and takes care of it."""
     return _handle(target, "alarm.acknowledge", alarm, reason=reason)
 
 
-@command.command()
-@_alarm
-@click.option("--reason", help="Why; it goes into the logbook.")
-@click.pass_obj
+@_on_alarm
+@reason_option()
 def unack(target: _Target, alarm: Reference, reason: str | None) -> int:
     """Take the acknowledgement of the alarm back."""
     return _handle(target, "alarm.unacknowledge", alarm, reason=reason)
 
 
-@command.command()
-@_alarm
-@click.option("--reason", required=True, help="Why; it goes into the logbook.")
+@_on_alarm
+@reason_option(required=True)
 @click.option("--hours", type=Number(0, 168, min_open=True), default=8.0, show_default=True)
 @click.option("--fixed", is_flag=True, help="For this time, even if it clears earlier.")
-@click.pass_obj
 def shelve(target: _Target, alarm: Reference, reason: str, hours: float, fixed: bool) -> int:
     """Put the alarm aside until it clears, or for a time."""
     more = {"reason": reason, "hours": hours, "until_clear": not fixed}
     return _handle(target, "alarm.shelve", alarm, **more)
 
 
-@command.command()
-@_alarm
-@click.option("--reason", help="Why; it goes into the logbook.")
-@click.pass_obj
+@_on_alarm
+@reason_option()
 def unshelve(target: _Target, alarm: Reference, reason: str | None) -> int:
     """End the shelving of the alarm."""
     return _handle(target, "alarm.unshelve", alarm, reason=reason)
 
 
-@command.command()
-@_alarm
-@click.argument("text")
-@click.pass_obj
+@_on_alarm
+@click.argument("text", callback=short_text)
 def note(target: _Target, alarm: Reference, text: str) -> int:
     """Write TEXT into the logbook of the alarm."""
     return _handle(target, "alarm.note", alarm, reason=text)
 
 
-@command.command()
-@_alarm
+@_on_alarm
 @click.argument("label", type=click.Choice(LABELS))
-@click.option("--reason", help="The kind of fault or what was done.")
-@click.pass_obj
+@reason_option(told="The kind of fault or what was done.")
 def label(target: _Target, alarm: Reference, label: str, reason: str | None) -> int:
     """Say what was behind the alarm."""
     return _handle(target, "alarm.label", alarm, label=label, reason=reason)
@@ -228,4 +215,4 @@ def _asked(target: _Target, verb: str, arguments: Mapping[str, Any]) -> list[Any
     try:
         return ask(broker, order, key, target.timeout_s)
     except LinkError as error:
-        raise Unanswered(f"{broker.host}:{broker.port}: {error}") from error
+        raise Unanswered(f"{broker.host}:{broker.port}: {error.without(broker)}") from error

@@ -169,8 +169,10 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
                 f"--plan {plan.channel}: this bundle cannot be asked so: name the channels that"
                 " people set in forecast.coupling.plannable, and train again"
             )
-        advice = nearest(plan.channel, known) or f"; allowed are {', '.join(known)}"
-        raise ConfigError(f"--plan {plan.channel}: no such channel can be planned{advice}")
+        raise ConfigError(
+            f"--plan {plan.channel}: no such channel can be planned{nearest(plan.channel, known)};"
+            f" allowed are {', '.join(known)}"
+        )
 
 
 def _plannable(forecaster: Forecaster) -> Sequence[str]:

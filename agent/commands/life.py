@@ -32,11 +32,17 @@ class Life(NamedTuple):
         """Return a line that says that nothing watches; None if an agent does."""
         if self.why is None:
             return None
-        known = {"why": _said(self.why, told)}
+        known = {"why": self.said(told)}
         if self.last_sign is None:
             return told.text(Message("life.not_watching", known))
         since = {"since": told.written("since_at", self.last_sign)}
         return told.text(Message("life.not_watching_since", known | since))
+
+    def said(self, told: Language) -> str:
+        """Return why nothing watches, or ""; the reason of an unreadable store stays English."""
+        known = {ENGLISH.phrase(key, key): key for key in _WHY}
+        why = self.why or ""
+        return told.phrase(known[why], why) if why in known else why
 
     @property
     def exit_code(self) -> int:
@@ -75,9 +81,3 @@ def life_of(document: dict[str, Any], held: bool | None, now: datetime) -> Life:
     elif (now - datetime.fromisoformat(document["updated"])).total_seconds() > STALE_S:
         why = ENGLISH.phrase("life.hangs", "hangs")
     return Life(why is None, document["updated"], why)
-
-
-def _said(why: str, told: Language) -> str:
-    """Return a reason in the reader's language; that of an unreadable store stays as it is."""
-    known = {ENGLISH.phrase(key, key): key for key in _WHY}
-    return told.phrase(known[why], why) if why in known else why

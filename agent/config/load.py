@@ -454,6 +454,12 @@ class AgentConfig(Table):
             TopologicalSorter(arrows).prepare()
         except CycleError as error:
             circle = ", ".join(f"{kind} of {name}" for name, kind in error.args[1])
+            if len(set(error.args[1])) == 1:
+                name, kind = error.args[1][0]
+                raise ValueError(
+                    f"stream {name}: alarms.suppress: the alarm {kind} would suppress itself; set"
+                    f" kinds, without {kind!r}"
+                ) from error
             raise ValueError(
                 f"alarms.suppress: these alarms suppress each other in a circle: {circle}; name"
                 " the kinds that each suppresses"

@@ -34,16 +34,16 @@ ACTION_CHARS_MAX: Final = 500  # of a text that each alarm has
 
 
 def _instant(text: str) -> str:
-    if not any(text.endswith(zone) for zone in ("Z", "z")) and not _OFFSET.search(text):
-        raise ValueError("there is no zone: end it with Z or an offset such as +01:00")
     try:
-        unix_s(text)
+        unix_s(_OFFSET.sub("", text) + "Z")
     except ValueError:
         raise ValueError("is no time as in RFC 3339, e.g. 2026-03-01T00:00:00Z") from None
+    if not _OFFSET.search(text):
+        raise ValueError("there is no zone: end it with Z or an offset such as +01:00")
     return text
 
 
-_OFFSET: Final = re.compile(r"[+-]\d\d:\d\d$")
+_OFFSET: Final = re.compile(r"([Zz]|[+-]\d\d:\d\d)$")
 Instant = Annotated[str, AfterValidator(_instant)]  # RFC 3339
 
 

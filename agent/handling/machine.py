@@ -23,9 +23,10 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agent.handling.priority import graver
-from agent.handling.states import UNACKNOWLEDGED, Severity, Shelving, Standing, told
+from agent.handling.states import UNACKNOWLEDGED, Look, Severity, Shelving, Standing, told
 
 _HOUR_S: Final = 3600.0
+_LOOKS_MAX: Final = 20  # of a point; the newest
 
 
 class Impossible(ValueError):
@@ -205,6 +206,15 @@ def noted(now: Standing) -> Standing:
     return _next(now)
 
 
+def labelled(now: Standing, number: int, ask_again: float | None) -> Standing:
+    """Return the standing after a person has said what was behind the alarm ``number``.
+
+    ``ask_again``: when to ask once more, Unix seconds, because nothing was found; None: never.
+    """
+    again = () if ask_again is None else (Look(number, ask_again),)
+    return _next(now, looks=(*_without_look(now, number), *again)[-_LOOKS_MAX:])
+
+
 # ---- by design
 
 
@@ -224,6 +234,11 @@ def unsuppress(now: Standing) -> Standing:
 def reminded(now: Standing, at: float) -> Standing:
     """Return the standing after the reminder of an alarm that is acknowledged and still active."""
     return _next(now, seen_at=at)
+
+
+def look_again(now: Standing, number: int) -> Standing:
+    """Return the standing after staff was asked to look again at the alarm ``number``."""
+    return _next(now, looks=_without_look(now, number))
 
 
 def settled(now: Standing) -> Standing:
@@ -256,7 +271,8 @@ def settles_at(now: Standing, rules: Rules) -> float:
 def next_time(now: Standing, rules: Rules) -> float:
     """Return when time alone will change the standing, Unix seconds; infinity: never."""
     shelved = math.inf if now.shelving is None else now.shelving.until
-    return min(shelved, reminds_at(now, rules), settles_at(now, rules))
+    looks = min((one.at for one in now.looks), default=math.inf)
+    return min(shelved, reminds_at(now, rules), settles_at(now, rules), looks)
 
 
 def moved(now: Standing, by_s: float) -> Standing:
@@ -269,6 +285,7 @@ def moved(now: Standing, by_s: float) -> Standing:
         shelving=shelving,
         seen_at=None if now.seen_at is None else now.seen_at + by_s,
         raises=tuple(one + by_s for one in now.raises),
+        looks=tuple(one._replace(at=one.at + by_s) for one in now.looks),
     )
 
 
@@ -281,6 +298,10 @@ def _counted(now: Standing, rules: Rules, at: float) -> Standing:
     if now.chattered:
         return replace(now, raises=raises, chattered=now.chattered + 1)
     return replace(now, raises=raises, chattered=len(raises) if quick else 0)
+
+
+def _without_look(now: Standing, number: int) -> tuple[Look, ...]:
+    return tuple(one for one in now.looks if one.number != number)
 
 
 def _without(now: Standing, number: int) -> Standing:

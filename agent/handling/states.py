@@ -40,6 +40,13 @@ class Shelving(NamedTuple):
     until_clear: bool  # it ends earlier, once the condition clears
 
 
+class Look(NamedTuple):
+    """When staff is asked to look again at an alarm of which nothing was found."""
+
+    number: int  # of the alarm; 0: of a fault without one
+    at: float  # Unix seconds
+
+
 @dataclass(frozen=True, slots=True)
 class Standing:
     """The standing of a point. It is immutable: a transition creates a new one.
@@ -69,6 +76,7 @@ class Standing:
     raises: tuple[float, ...] = ()  # the newest times at which it was raised, Unix seconds
     chattered: int = 0  # number of times it was raised while it chatters; 0: it does not
     called: Severity | None = None  # the highest that was announced while it chatters
+    looks: tuple[Look, ...] = ()  # of its alarms of which nothing was found yet
 
     @property
     def state(self) -> State:
@@ -107,6 +115,7 @@ class Standing:
         """
         shelving, _ = data.get("shelving"), data["revision"]
         lists = {name: tuple(data.get(name, ())) for name in ("open", "raises")}
+        lists["looks"] = tuple(Look(*one) for one in data.get("looks", ()))
         return cls(**(dict(data) | lists | {"shelving": shelving and Shelving(*shelving)}))
 
 

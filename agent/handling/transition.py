@@ -27,6 +27,7 @@ What = Literal[
     "settled",
     "ungrouped",
     "reminded",
+    "look_again",
     "noted",
     "labelled",
 ]
@@ -56,6 +57,7 @@ SAID: Final[dict[What, str]] = {  # for people
     "settled": "does not chatter any more",
     "ungrouped": "the flood of alarms is over",
     "reminded": "reminder: acknowledged, and still active",
+    "look_again": "reminder: look again, nothing was found yet",
     "noted": "note",
     "labelled": "label",
 }

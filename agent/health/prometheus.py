@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -338,9 +339,19 @@ def _control(control: Document) -> Iterator[Metric]:
     yield Metric("commands_refused_total", "counter", "Commands refused, by cause.", refused)
     dropped = each("clients_dropped", "cause")
     yield Metric("control_clients_dropped_total", "counter", "Clients dropped.", dropped)
+    if (remote := control.get("remote")) is not None:  # absent if they are off
+        yield from _remote(remote)
     if control["socket"] is not None:
         usable = [Value(int(control["error"] is None))]
         yield Metric("control_up", "gauge", "Whether commands can be sent.", usable)
+
+
+def _remote(remote: Document) -> Iterator[Metric]:
+    listening = [Value(int(remote["listening"]))]
+    yield Metric("remote_up", "gauge", "Whether commands of central ops are received.", listening)
+    outcomes: Counter[str] = Counter(remote["counts"]) + Counter(remote["refused"])
+    counts = [Value(count, {"outcome": name}) for name, count in outcomes.items()]
+    yield Metric("remote_commands_total", "counter", "Commands of central ops.", counts)
 
 
 def _count(name: str, help: str, value: float) -> Metric:

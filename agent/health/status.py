@@ -12,9 +12,11 @@ from typing import Any
 from agent.alarms.document import describe as describe_alarm
 from agent.alarms.document import gravest_first, not_stored, span, time_to_limit
 from models.names import UNTRAINED
+from models.printable import printable
 from models.shown import shown
 
 _REFUSED_SHOWN_MAX = 10  # registers of an input
+_EXCERPT_CHARS = 100  # of what a program or a server says
 
 Document = Mapping[str, Any]
 
@@ -259,7 +261,8 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
     if link is None:
         yield "uplink    none configured; messages wait, within limits, until [mqtt] names a broker"
         return
-    trouble = f" ({link['last_error']})" if link["state"] != "online" and link["last_error"] else ""
+    error = _elsewhere(link["last_error"], link["broker"])
+    trouble = f" ({error})" if link["state"] != "online" and error else ""
     yield (
         f"uplink    {link['broker']} {link['state']} since {link['since']}{trouble};"
         f" {link['published']} published, {link['acknowledged']} acknowledged,"
@@ -307,7 +310,8 @@ def _configuration(configuration: Document | None) -> Iterator[str]:
 def _panel(panel: Document | None) -> Iterator[str]:
     if panel is None:
         return
-    state = "online" if panel["online"] else f"OFFLINE ({panel['last_error']})"
+    error = _elsewhere(panel["last_error"], panel["broker"])
+    state = "online" if panel["online"] else f"OFFLINE ({error})"
     yield (
         f"panel     {panel['broker']} {state}; {panel['published']} published,"
         f" {panel['failures']} failures"
@@ -316,7 +320,7 @@ def _panel(panel: Document | None) -> Iterator[str]:
 
 def _hooks(hooks: Document) -> Iterator[str]:
     for name, hook in hooks.items():
-        state = f"FAILING ({hook['last_error']})" if hook["failing"] else "ok"
+        state = f"FAILING ({_short(hook['last_error'])})" if hook["failing"] else "ok"
         yield (
             f"hook      {name}: {hook['to']} {state}; {hook['sent']} sent, {hook['waiting']}"
             f" waiting, {hook['retried']} retried"
@@ -327,7 +331,11 @@ def _hooks(hooks: Document) -> Iterator[str]:
 
 
 def _control(control: Document | None) -> Iterator[str]:
-    if control is None or control["socket"] is None:
+    if control is None:
+        return
+    if remote := control.get("remote"):  # absent in old statuses, and if they are off
+        yield from _remote(remote)
+    if control["socket"] is None:
         return
     if control["error"]:
         yield f"control   NO COMMANDS can be sent: {control['error']}"
@@ -337,6 +345,15 @@ def _control(control: Document | None) -> Iterator[str]:
         yield f"          commands refused: {refused}"
     if dropped := _counts(control["clients_dropped"]):
         yield f"          clients dropped: {dropped}"
+
+
+def _remote(remote: Document) -> Iterator[str]:
+    """Yield the state of the commands of central ops."""
+    error = remote["error"] or "not connected yet"
+    state = "are accepted" if remote["listening"] else f"DO NOT ARRIVE: {error}"
+    yield f"ops       commands of central ops {state}; {_counts(remote['counts']) or 'none yet'}"
+    if refused := _counts(remote["refused"]):
+        yield f"          refused before they were read: {refused}"
 
 
 def _central(central: Document) -> Iterator[str]:
@@ -362,6 +379,16 @@ def _trust(trust: Document) -> Iterator[str]:
         yield f"          NO COLLECTOR is trusted: {trust['problem']}"
     elif not trust["keys"]:
         yield "          NO COLLECTOR is trusted: keys.directory has no valid key of a collector"
+
+
+def _short(text: str | None) -> str:
+    """Return the beginning of a text of another program; ``--json`` has all of it."""
+    return printable(text or "no reason", _EXCERPT_CHARS)
+
+
+def _elsewhere(error: str | None, broker: str) -> str | None:
+    """Return an error without the address, which the line has already."""
+    return error and error.removeprefix(f"{broker}: ")
 
 
 def _counts(counts: Mapping[str, int]) -> str:

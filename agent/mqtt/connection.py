@@ -56,6 +56,10 @@ _VERSIONS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 class LinkError(FieldwatchError):
     """The broker cannot be reached, or refuses; the text says why."""
 
+    def without(self, broker: BrokerTable) -> str:
+        """Return the text without the broker's address, for where that is said already."""
+        return str(self).removeprefix(f"{broker.host}:{broker.port}: ")
+
 
 class Connected(NamedTuple):
     """The broker accepted, and says its limits."""
@@ -431,4 +435,6 @@ def _properties(kind: int) -> Properties:
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ConnectionError) and error.strerror:
+        return error.strerror  # without its number
     return str(error) or type(error).__name__

@@ -35,6 +35,13 @@ _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token of RFC 9110
 _OURS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 
 
+def error_text(error: Exception) -> str:
+    """Return an error for people; one of a file without its number."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
 class Webhook:
     """A configured address; one thread uses it."""
 
@@ -54,7 +61,7 @@ class Webhook:
             }
             return self._post(url, headers, document)
         except (OSError, http.client.HTTPException, ValueError) as error:
-            return Failed(str(error) or type(error).__name__)
+            return Failed(error_text(error))
 
     def address(self) -> SplitResult:
         """Return the address.

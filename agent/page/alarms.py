@@ -18,6 +18,7 @@ from agent.store.reader import Reader
 from agent.wording import lines as wording
 from agent.wording.advice import to_do
 from agent.wording.sentence import first_sentence, machine_of, title_of
+from models.errors import StoreError
 from models.printable import printable
 from models.times import unix_s
 
@@ -142,7 +143,17 @@ def read_one(reader: Reader, stream: str, number: int) -> Alarm:
         NoSuchAlarm: it does not exist.
 
     """
-    return listed.one(reader, Reference(stream, number, None))
+    found = listed.one(reader, Reference(stream, number, None))
+    return found | {"foretold": found["closed"] is None and _is_foretold(reader, stream)}
+
+
+def _is_foretold(reader: Reader, stream: str) -> bool:
+    """Whether there is a forecast of the stream now."""
+    try:
+        forecast = reader.status()["streams"].get(stream, {}).get("forecast")
+    except StoreError:  # the agent has not stored a status yet
+        return False
+    return bool(forecast and not forecast.get("warm_up") and not forecast["refused"])
 
 
 def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
@@ -165,6 +176,7 @@ def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
         "hours": SHELVE_HOURS,
         "labels": LABELS,
         "chart": chart(alarm, words),
+        "foretold": alarm["foretold"],
         "limit": wording.observed(alarm, words.told, 8),
     }
 

@@ -40,7 +40,7 @@ def _agent(status: Mapping[str, Any], life: Life, words: Words) -> Iterator[Row]
     else:
         since = words.moments.full(life.last_sign)
         yield t("health.watching"), t("health.not_since", since=since), False
-        yield t("health.why"), printable(life.why or ""), False
+        yield t("health.why"), printable(life.said(words.told)), False
     if not status:
         return
     yield t("health.version"), status["version"], True

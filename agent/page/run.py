@@ -53,8 +53,6 @@ def _tell(settings: Settings, accounts: Accounts | None, sockets: list[socket.so
             "every user of this machine can read the page, and nobody can handle alarms on it: set"
             " page.users_file"
         )
-    elif accounts.trouble is not None:
-        _LOG.error("nobody can log in: %s", accounts.trouble)
     if not settings.tls and accounts is not None and _is_seen(sockets):
         _LOG.warning(
             "the page has no certificate: anyone on the network can read passwords and alarms; set"

@@ -32,6 +32,7 @@ _TIMES: Final = {
     "transition": ("at", "until"),
     "health": ("started", "updated"),
 }
+_LABEL_TIMES: Final = ("begin", "end")  # the same of a label; a person may know them better
 _LIMIT_TIMES: Final = ("made", "worst_at", "newest_at")  # the same of an alarm's limit
 
 
@@ -52,6 +53,7 @@ class Correction:
         alarms: Number of the first row of the alarms after it.
         windows: Number of the first row of the windows after it.
         cut: The first value of ``samples``.
+        labels: Whether labels are still to be corrected; there are few.
         history: Whether minutes and hours are still to be corrected.
 
     """
@@ -65,12 +67,14 @@ class Correction:
     alarms: int
     windows: int
     cut: int
+    labels: bool = True
     history: bool = True
 
     @property
     def done(self) -> bool:
         """Whether everything is corrected."""
-        return not (self.samples or self.messages or self.alarms or self.windows or self.history)
+        numbers = self.samples or self.messages or self.alarms or self.windows
+        return not (numbers or self.labels or self.history)
 
     def moved(self, time: str) -> str:
         """Return the corrected time."""
@@ -137,6 +141,26 @@ def correct_alarms(connection: Connection, by: Correction) -> None:
     connection.executemany("UPDATE alarms SET document = ? WHERE id = ?", moved)
 
 
+def correct_labels(connection: Connection, by: Correction) -> None:
+    """Correct what some labels are about, within the caller's transaction.
+
+    A row of the logbook keeps the time at which it was written, but the readings that a label is
+    about are moved, so that the label must follow them.
+    """
+    if not by.labels:
+        return
+    rows = connection.execute("SELECT id, document FROM logbook WHERE what = 'labelled'").fetchall()
+    moved: list[tuple[str, int]] = []
+    for number, document in rows:
+        label = json.loads(document)
+        if label["clock"] != "synced" and by.covers(unix_s(label["at"])):
+            _move(label, ("until",), by)
+            _move_label(label, by)
+            moved.append((json.dumps(label), number))
+    connection.executemany("UPDATE logbook SET document = ? WHERE id = ?", moved)
+    by.labels = False
+
+
 def correct_windows(connection: Connection, by: Correction) -> None:
     """Correct the times of some windows of alarms, within the caller's transaction.
 
@@ -199,7 +223,7 @@ def is_corrected(before: bytes, after: bytes, kind: str) -> bool:
 def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
     """Return a message without the parts that a correction changes."""
     data = dict(message["data"])
-    for key in _TIMES.get(kind, ()):
+    for key in (*_TIMES.get(kind, ()), *(_LABEL_TIMES if kind == "transition" else ())):
         data.pop(key, None)
     if isinstance(limit := data.get("limit"), dict):
         data["limit"] = {key: value for key, value in limit.items() if key not in _LIMIT_TIMES}
@@ -208,8 +232,16 @@ def _timeless(message: dict[str, Any], kind: str) -> dict[str, Any]:
 
 def _move_data(data: dict[str, Any], kind: str, by: Correction) -> None:
     _move(data, _TIMES[kind], by)
+    if kind == "transition":
+        _move_label(data, by)
     if limit := data.get("limit"):
         _move(limit, _LIMIT_TIMES, by)
+
+
+def _move_label(data: dict[str, Any], by: Correction) -> None:
+    """Correct the times that a label is about, unless a person gave them by another clock."""
+    times = [key for key in _LABEL_TIMES if data.get(key) and by.covers(unix_s(data[key]))]
+    _move(data, times, by)
 
 
 def _move(document: dict[str, Any], keys: Sequence[str], by: Correction) -> None:

@@ -10,9 +10,9 @@ import json
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from agent.alarms.document import with_newest
 from agent.alarms.lifecycle import OPENED
@@ -27,6 +27,9 @@ from models.errors import StoreError
 
 if TYPE_CHECKING:
     from agent.store.timeline import History
+
+
+_ENDS_MAX: Final = 1000  # chunks whose first and last times are in memory
 
 
 class _Opened(NamedTuple):
@@ -246,26 +249,37 @@ class Reader:
 
         It looks at the first and last time of every chunk of the stream, so it takes long.
         """
-        ends = self._query(
+        return [chunk for _, chunk in self.each_between(stream, begin_s, end_s)]
+
+    def each_between(
+        self, stream: str, begin_s: float, end_s: float
+    ) -> Iterator[tuple[int, Stored]]:
+        """Yield those chunks, each with the number of its first sample; few are in memory.
+
+        The agent may drop the oldest meanwhile: then they are left out.
+        """
+        columns = self._query(READINGS, "SELECT name FROM pragma_table_info('samples')", [])
+        quality = "quality" if ("quality",) in columns else "NULL"  # of an older version's file
+        after = -1
+        while ends := self._query(
             READINGS,
-            "SELECT number, substr(times, 1, 8), substr(times, -8) FROM samples WHERE stream = ?"
-            " ORDER BY number",
-            [stream],
-        )
-        numbers = [
-            number
-            for number, first, last in ends
-            if _seconds(first) <= end_s and _seconds(last) >= begin_s
-        ]
-        return [
-            Stored(*row)
-            for number in numbers
-            for row in self._query(
-                READINGS,
-                "SELECT times, readings, scores, quality FROM samples WHERE number = ?",
-                [number],
-            )
-        ]
+            "SELECT number, substr(times, 1, 8), substr(times, -8) FROM samples"
+            " WHERE stream = ? AND number > ? ORDER BY number LIMIT ?",
+            [stream, after, _ENDS_MAX],
+        ):
+            for number, first, last in ends:
+                if _seconds(first) <= end_s and _seconds(last) >= begin_s:
+                    for row in self._query(
+                        READINGS,
+                        f"SELECT times, readings, scores, {quality} FROM samples WHERE number = ?",  # noqa: S608
+                        [number],
+                    ):
+                        yield number, Stored(*row)
+            after = ends[-1][0]
+
+    def layouts(self, stream: str) -> list[layouts.Part]:
+        """Return the parts of a stream's past, each with its channels; [] if it has no history."""
+        return layouts.parts_of(self._query_readings, stream)
 
     def history_streams(self) -> list[str]:
         """Return the names of the streams that have a history, in order."""

@@ -12,6 +12,7 @@ from agent.store.batch import COUNTER, Batch
 from agent.store.correction import (
     Correction,
     correct_alarms,
+    correct_labels,
     correct_messages,
     correct_windows,
 )
@@ -169,14 +170,15 @@ class RecordsFile:
             StoreError: nothing was corrected; you can call it again.
 
         """
-        messages, alarms, windows = by.messages, by.alarms, by.windows
+        before = by.messages, by.alarms, by.labels, by.windows
         try:
             with self.file.transaction():
                 correct_messages(self._records, by)
                 correct_alarms(self._records, by)
+                correct_labels(self._records, by)
                 correct_windows(self._records, by)
         except StoreError:
-            by.messages, by.alarms, by.windows = messages, alarms, windows
+            by.messages, by.alarms, by.labels, by.windows = before
             raise
 
     def state(self, stream: str) -> dict[str, bytes]:

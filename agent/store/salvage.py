@@ -42,6 +42,7 @@ from models.times import iso_time
 _ROWS_READ = 1000  # at a time
 _QUERIES_MAX = 20_000  # per table, to narrow down the unreadable ranges
 _IN_VAIN_MAX = 500  # of these queries, until the first row is read
+_BEYOND_MIN = 4096  # numbers that may follow the first damaged page, if the newest one is damaged
 _SAMPLE_ROWS_MAX = 200_000  # of the ring; the newest are copied
 _ASIDE_MAX = 3  # files, of the directory
 _ASIDE_BYTES_MAX = 2**30
@@ -153,10 +154,7 @@ class _Reading:
 
     def rows(self) -> Iterator[list[Row]]:
         """Yield the readable rows, up to ``_ROWS_READ`` at a time."""
-        low, high = self._bounds()
-        if self._table.rows_max is not None:
-            low = max(low, self._newest(self._table.rows_max) or low)
-        ranges = deque([(low, high)])
+        ranges = deque(self._ranges())
         any_read = False
         for number in range(_QUERIES_MAX):
             if not ranges:
@@ -195,13 +193,33 @@ class _Reading:
             self._failed = True
             return None
 
-    def _bounds(self) -> tuple[int, int]:
-        bounds = [
-            self._one(f"SELECT {which}({self._table.key}) FROM {self._table.name}")  # noqa: S608
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Return the ranges of numbers to read; ranges that are surely readable come first."""
+        table = self._table
+        low, high = (
+            self._one(f"SELECT {which}({table.key}) FROM {table.name}")  # noqa: S608
             for which in ("min", "max")
-        ]
-        low, high = bounds
-        return 1 if low is None else low, _FAR if high is None else high
+        )
+        low = 1 if low is None else low
+        if table.rows_max is not None:
+            low = max(low, self._newest(table.rows_max) or low)
+        if high is not None or (last := self._last_before_damage(low)) is None:
+            return [(low, _FAR if high is None else high)]
+        # the newest page is damaged, so that nothing says how far the numbers go
+        return [(low, last), (last + 1, last + max(last - low, _BEYOND_MIN))]
+
+    def _last_before_damage(self, low: int) -> int | None:
+        table, last = self._table, None
+        try:
+            for (number,) in self._old.execute(
+                f"SELECT {table.key} FROM {table.name} NOT INDEXED"  # noqa: S608 - no input in it
+                f" WHERE {table.key} >= ? ORDER BY {table.key}",
+                [low],
+            ):
+                last = number
+        except (sqlite3.DatabaseError, UnicodeDecodeError):
+            self._failed = True
+        return last
 
     def _newest(self, rows: int) -> int | None:
         table = self._table

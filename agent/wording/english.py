@@ -285,6 +285,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "row.settled": "does not chatter any more",
     "row.ungrouped": "the flood of alarms is over",
     "row.reminded": "reminder: acknowledged, and still active",
+    "row.look_again": "reminder: look again, nothing was found yet",
     "row.advisory": ", an advisory",
     "row.chattering": ", it chatters (raised {count} times)",
     "row.grouped": ", in a flood",
@@ -312,7 +313,6 @@ TEXTS: Final[Mapping[str, str]] = {
         " {unknown_s}: {reason}"
     ),
     "reason.not_configured": "it is no longer configured",
-    "reason.ask_again": "nothing was found {since_s} ago: look again, and label it",
     "when.alarm": "{stream} has the alarm {kind}",
     "when.above": "{stream} {channel} is above {above}",
     "when.below": "{stream} {channel} is below {below}",

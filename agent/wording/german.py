@@ -293,6 +293,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "row.settled": "flattert nicht mehr",
     "row.ungrouped": "die Flut von Alarmen ist vorbei",
     "row.reminded": "Erinnerung: quittiert und noch aktiv",
+    "row.look_again": "Erinnerung: noch einmal ansehen, noch nichts gefunden",
     "row.advisory": ", ein Hinweis",
     "row.chattering": ", flattert ({count}-mal ausgelöst)",
     "row.grouped": ", in einer Flut",
@@ -322,9 +323,6 @@ TEXTS: Final[Mapping[str, str]] = {
         " {unknown_s}: {reason}"
     ),
     "reason.not_configured": "nicht mehr eingestellt",
-    "reason.ask_again": (
-        "vor {since_s} war nichts zu finden: noch einmal ansehen und Befund eintragen"
-    ),
     "when.alarm": "{stream} hat den Alarm {kind}",
     "when.above": "{stream} {channel} über {above}",
     "when.below": "{stream} {channel} unter {below}",

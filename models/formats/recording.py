@@ -17,6 +17,13 @@ _READ_BYTES: Final = 65536
 _LOOKED_AT: Final = 1000  # rows, for the decimal sign
 
 
+class Long(NamedTuple):
+    """The columns of a recording with one value per row: time, channel, value."""
+
+    channel: str  # column of the channels' names
+    value: str  # column of the values
+
+
 class Layout(NamedTuple):
     """The layout of a recording that it does not state itself, and its required quality."""
 
@@ -27,6 +34,8 @@ class Layout(NamedTuple):
     time_format: str = ELAPSED
     time_zone: str | None = None
     bad_share_max: float = 0.1  # of rows, or of a column's cells; above it training fails
+    long: Long | None = None  # None: a column for each channel
+    row_period_s: float | None = None  # seconds from row to row, if the recording has no times
 
 
 class Recorded(NamedTuple):

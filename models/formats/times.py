@@ -113,6 +113,29 @@ class Times:
             return False
         return True
 
+    @property
+    def zone(self) -> tzinfo | None:
+        """The time zone of local times; None: there are none."""
+        return self._zone
+
+    def shown(self, text: str) -> datetime | None:
+        """Return what the clock shows in a local time; None if the text is no local time."""
+        if self._zone is None:
+            return None
+        text = text.strip()
+        try:
+            if self._form == EXCEL:
+                return _clock_of_day(number(text.replace(",", ".")))
+            if not self.numbers_are_times:
+                moment = datetime.strptime(text, self._form)  # noqa: DTZ007 - as ``seconds``
+                return moment if moment.tzinfo is None else None
+        except (ValueError, OverflowError):
+            return None
+        match = _ISO.fullmatch(text)
+        if match is None or match[3]:
+            return None
+        return datetime.fromisoformat(f"{match[1]}T{match[2]}")
+
     def json_seconds(self, value: object) -> float:
         """Return Unix seconds of a JSON value, like ``seconds``."""
         if type(value) is str:
@@ -143,7 +166,7 @@ class Times:
 
     def _of_day(self, day: float) -> float:
         """Convert a spreadsheet's day to Unix seconds, to the millisecond; others are unchanged."""
-        as_utc_s = round(_EXCEL_DAY_0 + day * _DAY_S, 3)
+        as_utc_s = _as_utc_s(day)
         if not TIME_MIN <= as_utc_s <= TIME_MAX:
             return day
         if self._zone is None:
@@ -156,6 +179,14 @@ class Times:
                 raise ValueError("local time in an unknown zone")
             moment = moment.replace(tzinfo=self._zone)
         return moment.timestamp()
+
+
+def _as_utc_s(day: float) -> float:
+    return round(_EXCEL_DAY_0 + day * _DAY_S, 3)
+
+
+def _clock_of_day(day: float) -> datetime:
+    return datetime.fromtimestamp(_as_utc_s(day), UTC).replace(tzinfo=None)
 
 
 def zone_named(name: str) -> tzinfo:

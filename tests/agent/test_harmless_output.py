@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Callable
@@ -236,6 +237,9 @@ PAST = ("--from", "2023-11-14T22:13:00Z", "--to", "2023-11-14T22:18:00Z")  # of 
         ("history", "--stream", "pump", *PAST, "--channel", HOSTILE),
         ("history", "--stream", HOSTILE, *PAST),
         ("history", "--stream", "pump", "--from", HOSTILE),
+        ("export", "--stream", "pump", os.devnull),
+        ("export", "--stream", HOSTILE, os.devnull),
+        ("export", "--stream", "pump", "--from", HOSTILE, os.devnull),
         ("values",),
         ("values", "--json"),
         ("values", "--stream", HOSTILE),

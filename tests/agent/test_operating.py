@@ -107,6 +107,11 @@ def test_a_label_needs_a_stream_that_there_is() -> None:
         operating().perform("alarm.label", label, "maria", "terminal")
 
 
+def test_a_note_of_two_lines_is_refused_by_the_name_that_people_use() -> None:
+    with pytest.raises(Refused, match="nothing was done: the text must be one line"):
+        operating().perform("alarm.note", NAMED | {"reason": "a\nb"}, "maria", "terminal")
+
+
 def test_another_door_brings_its_own_permission_and_the_name_that_it_knows() -> None:
     made = operating().perform("alarm.acknowledge", NAMED, "ops: jo", "agent")
     assert (made["by"], made["door"], made["told"]) == ("ops: jo", "agent", "acknowledged")

@@ -243,6 +243,13 @@ def test_a_link_from_elsewhere_finds_the_session(page: RealPage) -> None:
             "127.0.0.2",
             "[::",
         ),
+        *(
+            "evil@localhost",
+            "localhost/evil",
+            "localhost?evil",
+            "localhost#evil",
+            "localhost\\evil",
+        ),
         *("gw-1.plant.example.", "2130706433", "0x7f.1", "localhost evil.example"),
     ],
 )
@@ -345,6 +352,7 @@ def test_a_removed_user_is_out_at_once_and_so_is_an_open_stream(own_page: RealPa
     assert "There are no users yet" in visitor.get("/login").body
     own_page.users_file.write_text("nonsense")
     assert "The file of the users cannot be read." in visitor.get("/login").body
+    assert "nobody can log in at the page: " in own_page.log()
 
 
 def test_a_session_ends_if_it_is_not_used(own_page: RealPage) -> None:
@@ -403,14 +411,20 @@ def test_what_is_typed_as_a_name_is_not_logged(own_page: RealPage) -> None:
     assert "forged" not in own_page.log()
 
 
-@pytest.mark.parametrize("way", ["query", "json", "nothing"])
-def test_a_password_comes_only_in_a_form(own_page: RealPage, way: str) -> None:
+def test_a_password_comes_only_in_a_form(own_page: RealPage) -> None:
     own_page.start()
-    visitor = Visitor(own_page)
-    query = f"?name=maria&password={quote(PASSWORD)}" if way == "query" else ""
-    json = f'{{"name": "maria", "password": "{PASSWORD}"}}' if way == "json" else ""
-    headers = {"Origin": visitor.origin, "Content-Type": "application/json"}
-    assert own_page.ask("POST", f"/login{query}", json, headers).status == 403
+    form = f"name=maria&password={quote(PASSWORD)}"
+    json = f'{{"name": "maria", "password": "{PASSWORD}"}}'
+    kind, origin = "application/x-www-form-urlencoded", f"http://127.0.0.1:{own_page.port}"
+
+    def status(path: str, body: str, kind: str) -> int:
+        headers = {"Origin": origin, "Content-Type": kind}
+        return own_page.ask("POST", path, body, headers).status
+
+    assert status("/login", form, f"{kind}; charset=utf-8") == 303
+    assert status("/login", json, "application/json") == 403
+    assert status("/login", form, "text/plain") == 403  # which another site can send, too
+    assert status(f"/login?{form}", "", kind) == 403
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from agent.control.client import ask as ask_locally
+from agent.health import prometheus
 from agent.mqtt.client import Client
 from agent.remote.asking import Gateway as Asked
 from agent.remote.asking import body_of, order_for
@@ -65,7 +67,7 @@ class Commanded(Gateway):
         wait_until(lambda: self.commands()["listening"], "the subscription")
 
     def commands(self) -> dict[str, Any]:
-        told: dict[str, Any] = ask_locally(self.socket, "state")["control"]["commands"]
+        told: dict[str, Any] = ask_locally(self.socket, "state")["control"]["remote"]
         return told
 
     def trust(self, directory: Path, role: Any, name: str) -> SecretKey:
@@ -166,9 +168,21 @@ def test_ops_handles_an_alarm_and_reads_samples_with_the_command_line(
     assert empty.returncode == 1
     assert "the period is empty" in empty.stderr
     assert command("samples", NAME, "--alarm", "1", "--points", "5").returncode == 0  # it lives on
+    status = subprocess.run(
+        [sys.executable, "-m", "agent", "status", "--config", str(gateway.config)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    ).stdout
+    assert re.search(r"\nops +commands of central ops are accepted; done \d, stale 1\n", status)
+    figures = prometheus.text(ask_locally(gateway.socket, "state"))
+    assert "fieldwatch_remote_up 1" in figures
+    assert 'fieldwatch_remote_commands_total{outcome="stale"} 1' in figures
     assert command("--site", "pl#ant", "note", f"{NAME}#1.2", "x").returncode == 78
     nobody = command("--port", "1", "note", f"{NAME}#1.2", "x")
     assert nobody.returncode == 69, nobody.stderr
+    assert nobody.stderr.count("127.0.0.1:1") == 1
 
 
 def test_each_hostile_command_is_refused_and_counted_by_cause(

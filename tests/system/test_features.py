@@ -21,7 +21,7 @@ from models.errors import StoreError
 from models.messages import Samples
 from tests.conftest import RealAgent, wait_until
 from tests.database import make_files
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 from trainer.prepare import Grid, align
 
 START_S = 1_700_000_000.0

@@ -41,7 +41,7 @@ class Told:
         program, switch = self._file.with_name("tell"), self._disk.program[-1]
         program.write_text(
             f"#!/bin/sh\n[ -e {self._file} ] || printf '{self._fault} ' >{switch}\n"
-            f"cat >>{self._file}; echo >>{self._file}\n"
+            f"printf '%s\\n' \"$(cat)\" >>{self._file}\n"
         )
         program.chmod(0o755)
         return f'{HOOK}command = ["{program}"]\n'

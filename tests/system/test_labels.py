@@ -15,7 +15,7 @@ from tests.conftest import ROOT, wait_until
 from tests.serial_line import Line
 from trainer import config, train
 from trainer.datasets import Label
-from trainer.datasets.csv_files import read_labels
+from trainer.datasets.labels import read_labels
 
 SCORED = 1200  # samples that the agent gets; the recording goes on after them
 RECORDED = 6000

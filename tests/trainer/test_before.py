@@ -13,7 +13,7 @@ from models.errors import ConfigError, DataError
 from tests.trainer.conftest import CONFIG, Trained, machine, write_recording
 from tests.trainer.test_cli import run
 from trainer import config, destination, train
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 from trainer.forecast import evaluate as forecasts
 from trainer.prepare import parts_of
 from trainer.seal import ship

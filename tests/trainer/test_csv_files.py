@@ -13,7 +13,8 @@ from models.errors import DataError
 from models.formats.recording import Layout
 from trainer.config import ChannelTable, DataTable
 from trainer.datasets import Label
-from trainer.datasets.csv_files import labels_path, read_labels, read_recording
+from trainer.datasets.labels import read_labels
+from trainer.datasets.recordings import labels_path, read_recording
 
 SOUGHT = Sought(("time",), [("flow",), ("T 1",)])
 CHANNELS = [ChannelTable(name="flow", low=0.0, high=100.0), ChannelTable(name="heat", column="T 1")]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import bundle as bundles
-from models.errors import DataError
+from models.errors import DataError, InsufficientDataError
 from models.messages import Samples
 from models.times import iso_time
 from tests.trainer.conftest import CONFIG, machine, write_recording
@@ -17,9 +17,10 @@ from trainer import config, prepare, seal, train
 from trainer.config import ConfigFile
 from trainer.cuts import cut
 from trainer.datasets import Label, Recording
-from trainer.datasets.csv_files import read_labels, read_recording
+from trainer.datasets.labels import read_labels
+from trainer.datasets.recordings import read_recording
 from trainer.evaluate import match
-from trainer.prepare import InsufficientData, align, parts_of
+from trainer.prepare import align, parts_of
 
 PERIOD_S = 1.0
 WITH_LABELS = CONFIG.replace(
@@ -112,7 +113,7 @@ def test_the_whole_training_cuts_and_reports(tmp_path: Path) -> None:
 def test_too_little_remains(tmp_path: Path) -> None:
     path = project(tmp_path, (100, 3500, "bearing", "confirmed"))
     told = r"too little data: the train part has .* pump\.labels\.csv cut out 3411 of 4000 samples"
-    with pytest.raises(InsufficientData, match=told):
+    with pytest.raises(InsufficientDataError, match=told):
         train.train(config.read(path), tmp_path, None, lambda line: None)
 
 

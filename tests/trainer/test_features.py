@@ -13,7 +13,7 @@ from models import bundle as bundles
 from models.manifest import Feature
 from tests.trainer.conftest import START_S
 from trainer import config, evaluate, prepare, seal, train
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 
 RATE_HZ = 20
 CONFIG = """

@@ -13,7 +13,7 @@ from models.columns import Sought, of_bundle
 from models.formats.recording import Layout
 from tests.conftest import ZOO_BUNDLE
 from trainer.config import ColumnTable
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 
 _SHIPPED = bundles.read(ZOO_BUNDLE).manifest
 _ANY = {"low": None, "high": None}  # the values are made up

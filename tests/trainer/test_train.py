@@ -44,8 +44,8 @@ def test_the_manifest_says_where_it_comes_from(trained: Trained) -> None:
     assert manifest.lineage.config_digest == trained.file.digest
     assert {"tensorflow", "keras", "numpy", "python"} <= manifest.lineage.software.keys()
     ends = [manifest.lineage.parts[part] for part in ("train", "calibrate", "test")]
-    # a warm-up lies between the end of a part and the start of the next
-    assert [count for _, _, count in ends] == [1600, 1180, 1180]
+    # the forecaster's context, 40 steps of 2 samples, lies between two parts
+    assert [count for _, _, count in ends] == [1600, 1120, 1120]
 
 
 def test_normal_operation_is_calm_and_the_fault_is_found(trained: Trained) -> None:
@@ -210,7 +210,7 @@ def test_too_little_data_says_how_much_is_needed(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(CONFIG)
     with pytest.raises(DataError) as refused:
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, print)
-    assert "the calibrate part has 880 samples and needs 1020" in str(refused.value)
+    assert "the calibrate part has 820 samples and needs 1020" in str(refused.value)
 
 
 def test_labels_must_be_there(tmp_path: Path) -> None:

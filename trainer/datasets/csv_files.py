@@ -3,76 +3,78 @@
 This module reads them as the agent does; see ``models.formats``. It counts cells and rows that it
 cannot read, and does not use them. If they are more than a small share, it raises an error with the
 line number, because here a person can correct the file.
+
+In the long form a row has one value: its columns are the time, the channel's name, and the value.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
-from models.columns import Sought, cut
+from models.columns import Found, Sought, cut
 from models.errors import DataError
 from models.formats.cells import Cells, Decimal
-from models.formats.header import Wanted, plain
-from models.formats.recording import Layout, Recorded, encoding_hint, recorded
+from models.formats.header import plain
+from models.formats.local_times import Unsettled, settled
+from models.formats.recording import Layout, Long, encoding_hint
 from models.formats.separated import ReadRow, Separated, split
 from models.formats.times import TIME_MAX, Times
-from models.messages import Float32, Float64, Readings
-from trainer.config import LABELS_SUFFIX
-from trainer.datasets import FINDINGS, Finding, Label, Recording, read_bytes
+from models.messages import Bool, Float32, Float64, Int64
+from trainer.datasets import read_bytes
+from trainer.datasets.long_form import LongRows, chosen, widened
+from trainer.datasets.raw import Raw
+from trainer.datasets.unpacked import unpacked
 
 _BLOCK_LINES: Final = 2000
-LAYOUT: Final = Layout()
 
 
-class Ranged(Protocol):
-    """A channel, or a source; values outside its range, in its unit, are missing."""
-
-    @property
-    def low(self) -> float | None:
-        """The lowest value; None: any."""
-
-    @property
-    def high(self) -> float | None:
-        """The highest value; None: any."""
-
-
-def read_recording(
-    path: Path,
-    sought: Sought,
-    channels: Sequence[Ranged],
-    layout: Layout = LAYOUT,
-) -> Recording:
-    """Read one recording, in the order of its times.
-
-    Args:
-        path: of the file.
-        sought: the columns of the times and of each channel.
-        channels: the channels to read, each with its range.
-        layout: the format of the file.
+def read(path: Path, sought: Sought, layout: Layout) -> Raw:
+    """Read one file, in its order.
 
     Raises:
-        DataError: the file cannot be read, a column is missing, or too many cells or rows cannot be
-            used; the text has file, line and column.
+        DataError: the file cannot be read, a column is missing, too many cells or rows cannot be
+            used, or a local time is no one moment; the text has file, line and column.
 
     """
+    if layout.row_period_s is not None:
+        raise DataError(
+            f"{path}: row_period_s is for arrays and Parquet files without times; a CSV file needs"
+            " a column of times"
+        )
     data = read_bytes(path)
-    rows = _Rows(path, data, sought, layout)
-    times, values = rows.read()
-    backwards = int((np.diff(times) < 0).sum())
-    if backwards:
-        order = np.argsort(times, kind="stable")
-        times, values = times[order], values[order]
-        rows.rejected["backwards"] = backwards
-    values[~np.isfinite(values)] = np.nan
-    out_of_range = _drop_out_of_range(values, channels)
     digest = hashlib.sha256(data).hexdigest()
-    return Recording(path.name, Readings(times, values), out_of_range, digest, +rows.rejected)
+    data = unpacked(path, data)
+    if layout.long is not None:
+        times, values, rejected = _read_long(path, data, sought, layout, layout.long)
+    else:
+        rows = _Rows(path, data, sought, layout)
+        times, wide, numbers = rows.read()
+        times = rows.settle(times, numbers)
+        with np.errstate(over="ignore"):  # values outside float32 become missing
+            values, rejected = wide.astype(np.float32), rows.rejected
+    return Raw(times, values, digest, +rejected)
+
+
+def _read_long(
+    path: Path, data: bytes, sought: Sought, layout: Layout, long: Long
+) -> tuple[Float64, Float32, Counter[str]]:
+    rows = _Rows(path, data, sought._replace(channels=[(long.value,)]), layout)
+    times, values, numbers = rows.read()
+    there, of_rows = rows.texts(long.channel, numbers)
+    names, channels = chosen(sought.channels, there, of_rows)
+    for channel in range(len(names)):
+        own = np.flatnonzero(channels == channel)
+        times[own] = rows.settle(times[own], numbers[own])  # rows may be sorted by channel
+    made, wide, doubled = widened(str(path), LongRows(times, channels, values[:, 0]), names, there)
+    rows.rejected["duplicate"] += doubled
+    return made, wide, rows.rejected
 
 
 class _Rows:
@@ -86,15 +88,7 @@ class _Rows:
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
         columns = self._columns = found.channels
-        of_time = [found.time, *([] if found.clock is None else [found.clock])]
-        header = self._recorded.header
-        for column in (*of_time, *columns):
-            if header.count(column) != 1:
-                count = "more than one column" if column in header else "no column"
-                have = ", ".join(header)
-                raise DataError(
-                    f"{path}: {count} {column!r}; the header has: {have}{encoding_hint(have)}"
-                )
+        self._check_header(found, layout.long)
         decimal: Decimal = "," if self._recorded.decimal_comma else "."
         self._separated = Separated(
             self._recorded.columns(found.meaning(columns)),
@@ -109,8 +103,20 @@ class _Rows:
         self._first: dict[str, str] = {}  # column or "row" -> place and cause of its first fault
         self._bad: Counter[str] = Counter()
 
-    def read(self) -> tuple[Float64, Float32]:
-        """Return times (n,) and values (n, C)."""
+    def _check_header(self, found: Found, long: Long | None) -> None:
+        header = self._recorded.header
+        of_time = [found.time, *([] if found.clock is None else [found.clock])]
+        of_channel = [] if long is None else [long.channel]
+        for column in (*of_time, *found.channels, *of_channel):
+            if header.count(column) != 1:
+                count = "more than one column" if column in header else "no column"
+                have = ", ".join(header)
+                raise DataError(
+                    f"{self._path}: {count} {column!r}; the header has: {have}{encoding_hint(have)}"
+                )
+
+    def read(self) -> tuple[Float64, Float64, Int64]:
+        """Return times (n,), values (n, C), and which rows they are (n,)."""
         read = self._recorded
         if not read.rows:
             raise DataError(f"{self._path}: there are no rows below the header")
@@ -122,19 +128,59 @@ class _Rows:
                     f"{self._first[what]}{more}; {count} of {len(read.rows)} rows is more than"
                     f" bad_share_max = {self._bad_share_max:g} allows"
                 )
-        times = np.concatenate([times for times, _ in parts])
-        return times, np.concatenate([values for _, values in parts])
+        times, values, numbers = map(np.concatenate, zip(*parts, strict=True))
+        return times, values, numbers
 
-    def _block(self, start: int) -> tuple[Float64, Float32]:
+    def settle(self, times: Float64, numbers: Int64) -> Float64:
+        """Return the times (n,) of rows ``numbers`` (n,), with those of a repeated hour settled."""
+        if self._times.zone is None:
+            return times
+
+        def local(row: int) -> datetime | None:
+            return self._times.shown(self._time_text(int(numbers[row])))
+
+        try:
+            return settled(times, self._times.zone, local)
+        except Unsettled as error:
+            first, last = (int(numbers[error.rows[at]]) for at in (0, -1))
+            lines = self._recorded.numbers[first], self._recorded.numbers[last]
+            more = f" (rows up to line {lines[1]}, {len(error.rows)} in all)"
+            raise DataError(
+                f"{self._path}:{lines[0]}: {self._time_text(first)!r}"
+                f"{more if first != last else ''}: {error}"
+            ) from error
+
+    def texts(self, column: str, numbers: Int64) -> tuple[list[str], Int64]:
+        """Return the different texts of a column, and the position of each row's text there."""
+        at, rows = self._recorded.header.index(column), self._recorded.rows
+        known: dict[str, int] = {}
+        separator = self._recorded.separator
+        plainly = separator.encode()
+        found = np.empty(len(numbers), np.int64)
+        for place, number in enumerate(numbers.tolist()):
+            row = rows[number]
+            cell = (
+                row.split(plainly)[at].decode(errors="replace").strip()
+                if b'"' not in row and separator != " "
+                else plain(split(row.decode(errors="replace"), separator)[at])
+            )
+            found[place] = known.setdefault(cell, len(known))
+        return list(known), found
+
+    def _time_text(self, row: int) -> str:
+        text = self._recorded.rows[row].decode(errors="replace")
+        return self._separated.time_text(split(text, self._recorded.separator)).strip()
+
+    def _block(self, start: int) -> tuple[Float64, Float64, Int64]:
         rows = self._recorded.rows[start : start + _BLOCK_LINES]
         table = self._separated.block(rows)
         if table is None or not self._are_times(table[0]).all():
-            table = self._one_by_one(start, rows)
-        with np.errstate(over="ignore"):  # values outside float32 become missing
-            return self._times.scaled(table[0]), table[1].astype(np.float32)
+            times, values, numbers = self._one_by_one(start, rows)
+            return self._times.scaled(times), values, numbers
+        return self._times.scaled(table[0]), table[1], np.arange(start, start + len(rows))
 
-    def _one_by_one(self, start: int, rows: Sequence[bytes]) -> tuple[Float64, Float64]:
-        times, values = [], []
+    def _one_by_one(self, start: int, rows: Sequence[bytes]) -> tuple[Float64, Float64, Int64]:
+        times, values, numbers = [], [], []
         for number, row in enumerate(rows, start):
             text = row.decode(errors="replace")
             read = self._separated.line(text)
@@ -148,9 +194,11 @@ class _Rows:
                 self._count(number, read, text)
                 times.append(read.time)
                 values.append(read.values)
-        return np.array(times), np.array(values).reshape(-1, len(self._columns))
+                numbers.append(number)
+        wide = np.array(values).reshape(-1, len(self._columns))
+        return np.array(times), wide, np.array(numbers, np.int64)
 
-    def _are_times(self, times: Float64) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def _are_times(self, times: Float64) -> Bool:
         times = self._times.scaled(times)
         return np.asarray((times >= self._times.earliest_s) & (times <= TIME_MAX))
 
@@ -178,73 +226,3 @@ class _Rows:
         self.rejected[cause] += 1
         self._bad[what] += 1
         self._first.setdefault(what, f"{self._path}:{self._recorded.numbers[row]}: {said}")
-
-
-def labels_path(recording: Path) -> Path:
-    """Return the path of a recording's labels: ``X.labels.csv`` beside ``X.csv``."""
-    return recording.with_name(recording.stem + LABELS_SUFFIX)
-
-
-def read_labels(path: Path, layout: Layout = LAYOUT) -> list[Label]:
-    """Read the labelled intervals of a recording: columns ``start``, ``end``, ``kind``.
-
-    A column ``label`` has the findings; without it, all rows are confirmed faults. Other columns
-    are not used.
-
-    Raises:
-        DataError: the file cannot be read, or a row is not an interval; the text has file and line.
-
-    """
-    try:
-        times = Times(layout.time_format, layout.time_zone)
-        read = recorded(read_bytes(path), Wanted("start", frozenset(("end",))), layout)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}") from error
-    labels = []
-    columns = ["start", "end", "kind", *(["label"] if "label" in read.header else [])]
-    for line, (start, end, kind, *more) in _cells(path, read, columns):
-        finding = _finding(line, *more)
-        label = Label(_time(line, start, times), _time(line, end, times), kind, finding)
-        if label.start > label.end:
-            raise DataError(f"{line}: the label ends before it starts")
-        labels.append(label)
-    return labels
-
-
-def _finding(line: str, cell: str = "confirmed") -> Finding:
-    for finding in FINDINGS:
-        if cell == finding:
-            return finding
-    raise DataError(f"{line}: the label is {cell!r}; it must be one of {', '.join(FINDINGS)}")
-
-
-def _cells(path: Path, read: Recorded, columns: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the place and the cells of ``columns``, row by row."""
-    for column in columns:
-        if column not in read.header:
-            have = ", ".join(read.header)
-            raise DataError(f"{path}: no column {column!r}; the header has: {have}")
-    for number, row in zip(read.numbers, read.rows, strict=True):
-        cells = split(row.decode(errors="replace"), read.separator)
-        if len(cells) != len(read.header):
-            raise DataError(
-                f"{path}:{number}: the row has {len(cells)} cells, but the header has"
-                f" {len(read.header)}"
-            )
-        yield f"{path}:{number}", [plain(cells[read.header.index(column)]) for column in columns]
-
-
-def _time(where: str, cell: str, times: Times) -> float:
-    time_s = times.unix_s(cell)
-    if np.isnan(time_s):
-        raise DataError(f"{where}: {times.explain(cell)}")
-    return time_s
-
-
-def _drop_out_of_range(values: Float32, channels: Sequence[Ranged]) -> int:
-    """Set the values that a gateway would reject to missing; return their number."""
-    low = np.array([-np.inf if c.low is None else c.low for c in channels], np.float32)
-    high = np.array([np.inf if c.high is None else c.high for c in channels], np.float32)
-    outside = (values < low) | (values > high)
-    values[outside] = np.nan
-    return int(outside.sum())

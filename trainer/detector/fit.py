@@ -82,6 +82,7 @@ def fit(
         ConfigError: the training diverged.
 
     """
+    keras.utils.clear_session()  # layers are numbered anew: their names are in the file
     keras.utils.set_random_seed(settings.seed)
     tf.config.experimental.enable_op_determinism()
     longest = max((len(series.inputs) for series in validation), default=0)

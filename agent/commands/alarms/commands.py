@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from agent.commands.options import config_option, json_option
-from agent.handling.transition import LABELS, REASON_CHARS_MAX
+from agent.commands.options import config_option, json_option, reason_option, short_text
+from agent.handling.transition import LABELS
 from models import console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import FieldwatchError, StoreError
@@ -56,20 +56,6 @@ _several = click.argument(
     "alarms", metavar="ALARM...", nargs=-1, required=True, callback=_references
 )
 _single = click.argument("alarm", metavar="ALARM", callback=_reference)
-
-
-def _short(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    if value is not None and len(value) > REASON_CHARS_MAX:
-        raise click.BadParameter(
-            f"it has {len(value)} characters; shorten it to at most {REASON_CHARS_MAX}"
-        )
-    return value
-
-
-def _reason(
-    required: bool = False, told: str = "Why; it goes into the logbook."
-) -> Callable[[Decorated], Decorated]:
-    return click.option("--reason", required=required, callback=_short, help=told)
 
 
 @click.group(invoke_without_command=True)
@@ -312,7 +298,7 @@ def show(
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
@@ -325,7 +311,7 @@ def ack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_j
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def unack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
@@ -335,7 +321,7 @@ def unack(alarms: Sequence[Reference], reason: str | None, config_file: Path, as
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def reset(alarms: Sequence[Reference], reason: str | None, config_file: Path, as_json: bool) -> int:
@@ -345,7 +331,7 @@ def reset(alarms: Sequence[Reference], reason: str | None, config_file: Path, as
 
 @alarms.command()
 @_several
-@_reason(required=True)
+@reason_option(required=True)
 @click.option("--hours", type=_HOURS, default=8.0, show_default=True, help="At most this long.")
 @click.option("--fixed", is_flag=True, help="For this time, even if it clears earlier.")
 @config_option
@@ -369,7 +355,7 @@ def shelve(
 
 @alarms.command()
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def unshelve(
@@ -381,7 +367,7 @@ def unshelve(
 
 @alarms.command("out-of-service")
 @_several
-@_reason(required=True)
+@reason_option(required=True)
 @config_option
 @json_option
 def out_of_service(
@@ -393,7 +379,7 @@ def out_of_service(
 
 @alarms.command("in-service")
 @_several
-@_reason(required=False)
+@reason_option(required=False)
 @config_option
 @json_option
 def in_service(
@@ -405,7 +391,7 @@ def in_service(
 
 @alarms.command()
 @_single
-@click.argument("text", callback=_short)
+@click.argument("text", callback=short_text)
 @config_option
 @json_option
 def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
@@ -415,7 +401,7 @@ def note(alarm: Reference, text: str, config_file: Path, as_json: bool) -> int:
 
 @alarms.command()
 @click.argument("words", metavar="[ALARM] LABEL", nargs=-1, required=True)
-@_reason(told="The kind of fault or what was done; it goes into the logbook.")
+@reason_option(told="The kind of fault or what was done; it goes into the logbook.")
 @click.option("--from", "from_text", help="Begin of what it is about, instead of the alarm's.")
 @click.option("--to", "to_text", help="Its end; default: now.")
 @click.option("--stream", help="Label a time of this stream that had no alarm; needs --from.")

@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from agent.commands.probe.moments import (
+from agent.config.line_patterns import REGEX_BYTES_MAX
+from agent.parsing import checksum
+from models.formats.cells import IGNORED, MISSING_WORDS, TIME, has_decimal_comma, ungrouped
+from models.formats.encodings import Encoding, likely, transcoded
+from models.formats.header import Preamble, Wanted, is_value, names_in
+from models.formats.moments import (
     MOST,
     Apart,
     Moment,
     date_and_clock,
     days_of_a_spreadsheet,
     is_time,
+    machine_zone,
     moment_of,
     pattern_of,
 )
-from agent.commands.probe.names import plain_name
-from agent.config.line_patterns import REGEX_BYTES_MAX
-from agent.parsing import checksum
-from models.formats.cells import IGNORED, MISSING_WORDS, TIME, has_decimal_comma, ungrouped
-from models.formats.encodings import Encoding, likely, transcoded
-from models.formats.header import Preamble, Wanted, is_value, names_in
 from models.formats.separated import SEPARATORS
-from models.formats.times import zone_named
+from models.plain_names import plain_name
 from models.printable import printable
 
 _DEPTH_MAX: Final = 8
@@ -404,20 +403,8 @@ def _take(found: Guess, where: str, moment: Moment) -> None:
         also = " or ".join(map(repr, moment.also))
         found.notes.append(f"{where} may also be {also}: check the proposed time_format")
     if moment.local:
-        found.settings["time_zone"] = zone = gateway_zone()
+        found.settings["time_zone"] = zone = machine_zone()
         found.notes.append(
             f"{where} has no offset from UTC; the proposed time_zone = {zone!r} is the gateway's:"
             " set the device's time zone"
         )
-
-
-def gateway_zone() -> str:
-    """Return the name of the gateway's own time zone; UTC if it has none."""
-    named = os.environ.get("TZ", "").lstrip(":")
-    if not named:
-        _, _, named = os.path.realpath("/etc/localtime").partition("zoneinfo/")
-    try:
-        zone_named(named)
-    except ValueError:
-        return "UTC"
-    return named

@@ -117,6 +117,8 @@ class Charts {
     this.plots = [];
     this.area.replaceChildren();
     this.data = data;
+    const place = (one) => this.channels.indexOf(one.name); // those of an alarm come by their share
+    data.channels.sort((one, other) => place(one) - place(other));
     const times = ["onset", "closed"].map((name) => Number(this.box.dataset[name])).filter(Boolean).map((x) => ({ x }));
     data.channels.forEach((channel, at) => {
       const limits = (channel.limits || []).map(([, level, y]) => ({ y, shade: color(level === "critical" ? "--high" : "--low") }));
@@ -247,7 +249,8 @@ class Foretold {
   draw() {
     for (const plot of this.plots) plot.destroy();
     this.area.replaceChildren();
-    this.plots = this.data.channels.map((channel, at) => this.plot(channel, at));
+    const wanted = this.box.dataset.channels?.split(",");
+    this.plots = this.data.channels.map((channel, at) => !wanted || wanted.includes(channel.name) ? this.plot(channel, at) : null).filter(Boolean);
     this.explain();
   }
 
@@ -389,10 +392,11 @@ class WhatIf {
 }
 
 async function forecastOf(box) {
-  const foretold = new Foretold(box), whatIf = new WhatIf(document.getElementById("what-if"), foretold);
-  try { whatIf.offer(await foretold.show()); }
+  const foretold = new Foretold(box), form = document.getElementById("what-if");
+  const whatIf = form && new WhatIf(form, foretold);
+  try { const data = await foretold.show(); whatIf?.offer(data); }
   catch (error) { foretold.told.textContent = error.message; }
-  foretold.compare(document.getElementById("rivals"));
+  if (form) foretold.compare(document.getElementById("rivals"));
 }
 
 for (const box of document.querySelectorAll(".chart")) {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agent.alarms.handled import Handled
-from agent.alarms.points import Points, Request
+from agent.alarms.points import Labelled, Points, Request
 from agent.handling.flood import FloodLimits
 from agent.handling.machine import Impossible, Rules
 from agent.handling.states import Standing
@@ -247,6 +247,34 @@ def test_an_acknowledgement_of_an_older_version_reminds_a_shift_after_the_start(
     rig.restart(1000.0)
     assert rig.tick(1000.0 + 8 * HOUR_S - 1) == []
     assert [one.what for one in rig.tick(1000.0 + 8 * HOUR_S)] == ["reminded"]
+
+
+def test_what_nobody_could_explain_reminds_once_unless_somebody_labels_it_before() -> None:
+    rig = Rig()
+
+    def label(number: int, at: float, again: float | None = None) -> None:
+        found = Labelled("nothing-found" if again else "false", ask_again=again)
+        request = Request("labelled", alarm(number), "maria", "terminal", labelled=found)
+        rig.points.ask(request, at)
+        rig.commit()
+
+    for number in range(1, 4):
+        rig.once(number, 10.0 * number)
+    label(1, 100.0, again=7 * DAY_S)
+    label(2, 200.0, again=8 * DAY_S)
+    label(3, 300.0, again=8 * DAY_S)
+    label(2, 400.0)  # it was a false alarm
+    rig.restart(DAY_S)
+    rig.points.clock_set(HOUR_S)
+    assert rig.tick(7 * DAY_S + HOUR_S - 1) == []
+    (first,) = rig.tick(7 * DAY_S + HOUR_S)
+    assert (first.what, first.number, first.by, first.announces) == (
+        *("look_again", 1),
+        *("agent", False),
+    )
+    assert first.before == first.after
+    assert [(one.what, one.number) for one in rig.tick(30 * DAY_S)] == [("look_again", 3)]
+    assert rig.tick(60 * DAY_S) == []
 
 
 # ---- advisories

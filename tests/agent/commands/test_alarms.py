@@ -31,7 +31,7 @@ from tests.conftest import ROOT
 from tests.kept_rig import LONG, ONSET, ONSET_S, Kept, alarm
 from trainer.config import ColumnTable
 from trainer.datasets import Label
-from trainer.datasets.csv_files import read_labels, read_recording
+from trainer.datasets.labels import read_labels, read_recording
 
 WIDTH = 80
 

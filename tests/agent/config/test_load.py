@@ -549,7 +549,7 @@ def suppressing(*whens: str) -> str:
             'when = {stream = "pumo", channel = "flow", below = 1}',
             "there is no stream 'pumo'; did you mean 'pump'",
         ),
-        ('when = {alarm = "silent"}', "these alarms suppress each other in a circle"),
+        ('when = {alarm = "silent"}', "the alarm silent would suppress itself; set kinds, without"),
     ],
 )
 def test_a_suppression_that_makes_no_sense_is_refused(tmp_path: Path, when: str, says: str) -> None:

@@ -29,7 +29,7 @@ def line(tmp_path: Path) -> Iterator[Line]:
 
 def hook(directory: Path, code: int = 0) -> str:
     program = directory / "tell"
-    program.write_text(f"#!/bin/sh\ncat >>{directory}/told; echo >>{directory}/told; exit {code}\n")
+    program.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$(cat)\" >>{directory}/told; exit {code}\n")
     program.chmod(0o755)
     return f"""
 [[on_site.hooks]]
@@ -66,6 +66,9 @@ def test_an_alarm_is_told_although_the_agent_is_killed_and_the_hook_fails(
     document = status(config)
     assert document["hooks"]["light"]["sent"] >= 1
     assert any("light: " in text for text in describe(document))
+    loud = {"failing": True, "last_error": "x" * 500}
+    document["hooks"]["light"] |= loud
+    assert max(len(text) for text in describe(document) if "light: " in text) < 300
     assert 'fieldwatch_hook_sent_total{hook="light"} 1' in prometheus.text(document)
 
 

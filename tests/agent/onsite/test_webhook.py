@@ -154,6 +154,12 @@ def test_an_address_may_be_in_a_file_and_is_not_quoted(tmp_path: Path) -> None:
     assert receiver.got[0].path == "/secret"
 
 
+def test_a_file_that_is_not_there_is_named_without_the_number_of_the_error(tmp_path: Path) -> None:
+    hook = HookTable(name="chat", url_file=tmp_path / "url")
+    found = Webhook(hook).deliver("1", b"{}", CHANGE, threading.Event())
+    assert found == Failed(f"{tmp_path}/url: No such file or directory")
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -25,7 +25,7 @@ from models.detector import Detector
 from models.messages import QUALITIES, Float32, Readings, Samples, stored_samples
 from models.times import unix_s
 from tests.conftest import ZOO_BUNDLE
-from tests.fleet_rig import FAR, WARM_UP, Fleeting
+from tests.fleet_rig import FAR, NORMAL, WARM_UP, Fleeting
 from tests.fleet_rig import START_S as FLEET_START_S
 from tests.fleet_rig import rows as calm_rows
 
@@ -454,3 +454,50 @@ def test_times_of_a_wrong_clock_are_corrected_in_memory(pump: Callable[..., Flee
     fleet.take(calm_rows(4, FAR))
     fleet.take(calm_rows(100))
     assert np.diff(fleet.window(max(fleet.kinds())).times).max() == 1.0
+
+
+def test_streams_of_one_fleet_have_each_its_own_values() -> None:
+    fleet = Fleeting("a", "b", "c", alarms={"window_samples": 30})
+    about = {0: NORMAL, 1: (500.0, 20.0), 2: (5.0, 0.5)}
+    for at in range(100):
+        for stream in (2, 0, 1):
+            far = at >= 60 and stream == 1
+            value = about[stream][0] * (3 if far else 1)
+            fleet.take(calm_rows(1, (value, about[stream][1]), seed=at), at, stream)
+        if at % 7 == 0 or at == 99:
+            fleet.fleet.flush(fleet.batch)
+    for stream in fleet.fleet.streams:
+        stream.save(fleet.batch, 0, whole=True)
+    (kept_window,) = fleet.batch.windows.values()
+    assert kept_window.stream == "b"
+    expected = np.frombuffer(kept_window.expected, np.float32).reshape(2, -1)
+    assert np.abs(expected[0] - 500).max() < 1
+    assert np.abs(expected[1] - 20).max() < 1
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_another_detector_continues_with_the_newest_samples_of_channels_in_the_same_order(
+    pump: Callable[..., Fleetings], crossed: bool
+) -> None:
+    before = pump(alarms={"window_samples": 30})
+    before.take(calm_rows(200))
+    before.take(calm_rows(3, FAR))
+    (table,) = before.made.tables
+    assert table.baseline is not None
+    settings = table.baseline.model_copy(update={"deviations_max": 7.0})
+    if crossed:
+        settings = settings.model_copy(update={"channels": settings.channels[::-1]})
+    other = Fleet(baseline(settings), [table], 10.0, before.made.fleet.clock)
+    other.replace(0, before.made.fleet, 0, before.made.batch)
+    before.commit()
+    assert before.window(1).to_come == 0
+    before.made.fleet = other
+    order = slice(None, None, -1 if crossed else 1)
+    before.take([row[order] for row in calm_rows(25)])
+    before.take([row[order] for row in calm_rows(3, FAR)])
+    before.take([row[order] for row in calm_rows(60)])
+    seen = before.window(max(before.kinds()))
+    assert (seen.number, seen.to_come) == (2, 0)
+    assert seen.times[0] - FLEET_START_S == (203 if crossed else 228 - 30)
+    fault = seen.times.index(FLEET_START_S + 228)
+    assert seen.observed["flow"][fault] == pytest.approx(FAR[0], abs=0.1)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from agent.dialects.cloudevents import CloudEvents
+from agent.handling.transition import Transition
 from agent.store.batch import Batch
 from agent.store.reader import Reader
 from agent.store.record import Origin, Outgoing
@@ -105,6 +106,44 @@ def test_samples_and_alarms_of_arrivals_are_moved_and_older_ones_not(store: Stor
         assert (first[0], second[0], third[0]) == (SYNCED_BEFORE_S, RIGHT_S, 50.0)
         moved = alarm("line", 2, RIGHT_S + 5, RIGHT_S + 9)
         assert reader.alarms(10) == [alarms[0], moved, alarms[2]]
+
+
+def label(number: int, at: float, begin: float, end: float) -> Transition:
+    return Transition(
+        *("line", "anomaly", 1, number, at, "labelled", "NORM", "NORM", "normal"),
+        *("low", "major", "low", "maria", "terminal"),
+        label="nothing-found",
+        begin=begin,
+        end=end,
+        until=at + 30,
+    )
+
+
+def test_what_a_label_is_about_follows_the_readings_and_its_row_keeps_its_time(
+    store: Store,
+) -> None:
+    known = label(1, SYNCED_BEFORE_S, SYNCED_BEFORE_S - 9, SYNCED_BEFORE_S - 5)
+    relative = label(2, WRONG_S + 20, WRONG_S + 5, WRONG_S + 9)  # as "--from -15s"
+    by_a_watch = label(3, WRONG_S + 20, RIGHT_S - 900, RIGHT_S - 800)
+    store.commit(Batch(transitions=[known]), "synced")
+    messages = [
+        Outgoing("transition", "line", one.at, one.document()) for one in (relative, by_a_watch)
+    ]
+    store.commit(Batch(transitions=[relative, by_a_watch], messages=messages), "unsynced")
+    correct(store, Batch())
+    with Reader(store.directory) as reader:
+        found = reader.labels()
+        sent = [one.read() for one in reader.outbox(["transition"], 0, 10)]
+    times = [(one["begin"], one["end"], one["until"]) for one in found]
+    again = iso_time(RIGHT_S + 50)
+    assert times == [
+        (known.document()["begin"], known.document()["end"], known.document()["until"]),
+        (iso_time(RIGHT_S + 5), iso_time(RIGHT_S + 9), again),
+        (iso_time(RIGHT_S - 900), iso_time(RIGHT_S - 800), again),
+    ]
+    assert [(one["begin"], one["end"], one["until"]) for one in sent] == times[1:]
+    assert [one["at"] for one in found[1:]] == [iso_time(WRONG_S + 20)] * 2
+    assert [one["at"] for one in sent] == [iso_time(RIGHT_S + 20)] * 2
 
 
 def test_many_take_several_commits_and_what_comes_meanwhile_is_not_touched(store: Store) -> None:

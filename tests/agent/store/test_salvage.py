@@ -75,6 +75,23 @@ def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Stor
     store.close()
 
 
+def test_rows_before_a_damaged_newest_page_are_saved(filled: Store) -> None:
+    file = filled.directory / RECORDS
+    data = bytearray(file.read_bytes())
+    (newest,) = (
+        start
+        for start in range(PAGE, len(data), PAGE)
+        if data[start] == 13 and b'"number": 20,' in data[start : start + PAGE]
+    )
+    data[newest : newest + PAGE] = random.Random(5).randbytes(PAGE)
+    file.write_bytes(data)
+    store = opened(filled.directory)
+    (report,) = store.document()["damage"]
+    assert report["saved"]["alarms"] + report["lost"]["alarms"] == 20
+    assert 0 < report["lost"]["alarms"] <= 5
+    store.close()
+
+
 def test_where_the_highest_number_is_gone_a_new_epoch_begins(filled: Store) -> None:
     directory, epoch = filled.directory, filled.origin.epoch
     overwrite(directory / RECORDS, b'{"text":"xxx', 1)  # or it would not be looked at

@@ -224,7 +224,7 @@ def test_while_the_store_fails_the_oldest_that_wait_are_dropped_and_their_alarms
 def test_times_of_a_wrong_clock_are_corrected_once(store: Store) -> None:
     old, wrong, device = windowed(1, begin_s=OLD_S), windowed(2, begin_s=100.0), windowed(1, "fan")
     store.commit(batch(old), "synced")
-    store.commit(batch(wrong, windowed(3, begin_s=100.0), device), "unsynced")
+    store.commit(batch(device, wrong, windowed(3, begin_s=100.0)), "unsynced")
     waiting = batch(windowed(4, begin_s=110.0))
     by = store.correction(1e9, 90.0, 150.0, frozenset({"pump"}), waiting)
     right = windowed(3, begin_s=120.0)  # written again since then, with the right times

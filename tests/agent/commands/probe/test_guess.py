@@ -13,14 +13,15 @@ import pytest
 from agent.commands.probe.baud import RATES, choose, is_clear
 from agent.commands.probe.guess import Guess, guess
 from agent.commands.probe.measure import Arrival, measured, plain_channels
-from agent.commands.probe.names import plain_name
-from agent.commands.probe.propose import input_name, input_table, rounded
+from agent.commands.probe.propose import input_name, input_table
 from agent.config.hostile_lines import slow_line
 from agent.config.inputs import InputTable
 from agent.config.line_patterns import channels_in
 from agent.inputs.plant import CHANNELS, Pump, csv_line
 from agent.parsing.checksum import KINDS, Kind, signed
 from agent.parsing.lines import LineParser
+from models.formats.moments import rounded
+from models.plain_names import plain_name
 
 PUMP = [csv_line(1.7e9 + n / 5, row).encode() for n, row in enumerate(Pump(1).run(20))]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from models.formats.cells import IGNORED, TIME
-from models.formats.times import EXCEL, Times
+from models.formats.times import EXCEL, Times, zone_named
 
 MOST: Final = 0.8  # this share of the texts must have the same form
 
@@ -27,9 +28,15 @@ _DAYS: Final = {  # if several formats match equally many texts, the first one i
     "/": ("%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d"),
     "-": ("%d-%m-%Y", "%Y-%m-%d"),
 }
-_NAMES_A_TIME = re.compile(r"time|date|stamp|day|zeit|datum|tag|uhr|heure|jour|fecha|hora", re.I)
+NAMES_A_TIME: Final = re.compile(
+    r"time|date|stamp|day|zeit|datum|tag|uhr|heure|jour|fecha|hora", re.I
+)
 _EXCEL_DAYS: Final = (36_526.0, 73_050.0)  # 2000 to 2099
 _SPAN_DAYS_MAX: Final = 3660.0
+
+
+_USUAL: Final = (1.0, 2.0, 2.5, 4.0, 5.0, 6.0, 8.0, 10.0)  # periods, but for the power of ten
+_NEAR: Final = 0.07  # the largest relative difference from a usual period
 
 
 class Moment(NamedTuple):
@@ -106,7 +113,7 @@ def days_of_a_spreadsheet(
         if not (low <= min(days) and max(days) <= min(high, min(days) + _SPAN_DAYS_MAX)):
             continue
         goes_on = days[0] < days[-1] and days == sorted(days) and any(day % 1 for day in days)
-        if _NAMES_A_TIME.search(labels[at]) or (at == 0 and goes_on):
+        if NAMES_A_TIME.search(labels[at]) or (at == 0 and goes_on):
             return at, Moment(EXCEL, (), True)
     return None
 
@@ -149,3 +156,26 @@ def pattern_of(apart: Apart, columns: Sequence[str], separator: str) -> tuple[st
                 keys[name] = group
             parts.append(f"(?P<{group}>{cell})")
     return around + glue.join(parts) + around, keys
+
+
+def rounded(period_s: float) -> float:
+    """Return the usual period nearest the measured one, or the measured one if none is near.
+
+    >>> [rounded(period_s) for period_s in (0.106, 0.99, 0.26, 60.2, 0.33)]
+    [0.1, 1.0, 0.25, 60.0, 0.33]
+    """
+    decade = 10.0 ** math.floor(math.log10(period_s))
+    usual = min(_USUAL, key=lambda factor: abs(period_s / decade - factor)) * decade
+    return float(f"{usual:.3g}") if abs(period_s / usual - 1) <= _NEAR else period_s
+
+
+def machine_zone() -> str:
+    """Return the name of this machine's own time zone; UTC if it has none."""
+    named = os.environ.get("TZ", "").lstrip(":")
+    if not named:
+        _, _, named = os.path.realpath("/etc/localtime").partition("zoneinfo/")
+    try:
+        zone_named(named)
+    except ValueError:
+        return "UTC"
+    return named

@@ -1,0 +1,110 @@
+"""What a collector gathered from gateways trains a bundle: by the queries of docs/data.md."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+from agent.collector.books import Collected
+from agent.collector.reading import Message, Source
+from agent.collector.retention import FOREVER
+from models.times import iso_time
+from tests.conftest import ROOT
+from trainer import config, train
+from trainer.datasets import Label
+from trainer.datasets.labels import read_labels
+
+BEGIN_S = 1_790_000_400.0
+MINUTES = 30
+PAGE = (ROOT / "docs" / "data.md").read_text()
+
+
+def summary(minute: int) -> dict[str, object]:
+    flow = None if minute == 7 else 80.0 + minute
+    channels = {"flow": {"mean": flow}, "bearing_temperature": {"mean": 40.5}}
+    at = iso_time(BEGIN_S + 60 * minute)
+    return {"time": at, "data": {"from": at, "n": 60, "channels": channels}}
+
+
+def alarm(number: int, closed: float | None) -> dict[str, object]:
+    told = None if closed is None else iso_time(BEGIN_S + closed)
+    return {"data": {"number": number, "onset": iso_time(BEGIN_S + 300), "closed": told}}
+
+
+def label(revision: int, number: int, said: str, why: str = "") -> dict[str, object]:
+    at = iso_time(BEGIN_S + 900 + revision)
+    begin = None if number else iso_time(BEGIN_S + 600)
+    data = {
+        "stream": "pump-1",
+        "what": "labelled",
+        "number": number,
+        "revision": revision,
+        "at": at,
+        "label": said,
+        "why": why,
+        "begin": begin,
+        "end": begin and iso_time(BEGIN_S + 660),
+    }
+    return {"time": at, "data": data}
+
+
+def collected(directory: Path) -> Path:
+    directory.mkdir()
+    source = Source("gateway-1", "0" * 16)
+    bodies = [("summary/pump-1", summary(minute)) for minute in range(MINUTES)]
+    bodies.append(("summary/pump-2", summary(1)))
+    bodies += [
+        (f"alarm/pump-{of}", alarm(3, closed)) for of, closed in ((1, None), (1, 420), (2, 9))
+    ]
+    bodies.append(("alarm/pump-1", alarm(4, None)))
+    labels = [label(1, 3, "confirmed"), label(2, 4, "nothing-found"), label(3, 3, "false", "dirt")]
+    labels += [label(4, 0, "maintenance", "oil"), {"data": {"what": "noted", "number": 3}}]
+    bodies += [("transition/pump-1", one) for one in labels]
+    with Collected(directory, "plant-1", FOREVER) as books:
+        for seq, (what, body) in enumerate(bodies, 1):
+            topic = f"fieldwatch/v1/plant-1/gateway-1/{what}"
+            books.take(Message(source, seq, topic, json.dumps(body).encode(), []))
+        books.commit()
+    (path,) = directory.glob("*.db")
+    return path
+
+
+def block(language: str, word: str) -> str:
+    """Return the block of code of the page that contains a word."""
+    blocks = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    (found,) = [one for one in blocks if word in one]
+    return str(found)
+
+
+def test_summaries(tmp_path: Path) -> None:
+    path = collected(tmp_path / "collected")
+    data = block("toml", "/summary/").replace("/var/lib/collected/collected.db", str(path))
+    (tmp_path / "x.toml").write_text(f'[bundle]\nname = "x"\n{data}[sampling]\nperiod_s = 60.0\n')
+    (recording,) = train.sources(config.read(tmp_path / "x.toml"), lambda _: None)
+    times, values = recording.readings
+    assert times.tolist() == [BEGIN_S + 60 * minute for minute in range(MINUTES)]
+    assert np.isnan(values[7, 0])
+    assert values[8].tolist() == [88.0, 40.5]
+
+
+def test_labels(tmp_path: Path) -> None:
+    path = collected(tmp_path / "collected")
+    statement = block("sql", "/transition/")
+    with sqlite3.connect(path) as database:
+        found = database.execute(statement)
+        names = [column[0] for column in found.description]
+        rows = found.fetchall()
+    database.close()
+    with (tmp_path / "x.labels.csv").open("w") as file:
+        csv.writer(file).writerows([names, *rows])
+    begin = BEGIN_S + 300
+    assert sorted(read_labels(tmp_path / "x.labels.csv")) == [
+        Label(begin, BEGIN_S + 420, "dirt", "false"),
+        Label(begin, BEGIN_S + 902, "nothing-found", "nothing-found"),
+        Label(BEGIN_S + 600, BEGIN_S + 660, "oil", "maintenance"),
+    ]
