@@ -199,6 +199,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "pydantic": {
         "models/validation.py",
         "agent/config/environment.py",
+        "models/environment.py",
         "models/reference.py",
         "agent/collector/run.py",
         "trainer/",
@@ -206,13 +207,14 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "matplotlib": {
         "trainer/drawing.py",
         "trainer/figures.py",
+        "trainer/data_figures.py",
         "trainer/benchmark/figures.py",
         "trainer/forecast/figures.py",
     },
     "tensorflow": _TRAINING,
     "aeon": {"trainer/benchmark/counts.py"},
     "keras": _TRAINING,
-    "polars": {"trainer/datasets/parquet.py"},
+    "polars": {"trainer/datasets/parquet.py", "trainer/datasets/plain_blocks.py"},
     "sqlalchemy": {"trainer/datasets/database.py"},
 }
 

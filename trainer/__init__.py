@@ -3,5 +3,6 @@
     datasets ─> prepare ─> fit ─> export ─> calibrate ─> parity ─> evaluate ─> seal ─> report
                            (networks)       └── through models.pipeline, on the .tflite ──┘
 
-``train`` wires them. TensorFlow is known to ``networks``, ``fit`` and ``export`` only.
+``train`` wires them. ``survey`` proposes a configuration for data. TensorFlow is known to
+``networks``, ``fit`` and ``export`` only.
 """

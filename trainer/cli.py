@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -38,12 +38,14 @@ if TYPE_CHECKING:
     from trainer.datasets.ett import EttFile
     from trainer.survey.run import Proposal
 
-EXTRA = ("tensorflow", "matplotlib")
+TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
+DRAWING = ("matplotlib",)
 EXTRA_MISSING_EXIT_CODE = 69
 MEMORY_EXIT_CODE = 71
 SYSTEM_EXIT_CODE = 74
 INTERRUPTED = 130  # as in a shell: 128 + SIGINT
 
+Command = Callable[..., int]
 _File = click.Path(path_type=Path, dir_okay=False)
 _Directory = click.Path(path_type=Path, file_okay=False)
 
@@ -53,7 +55,6 @@ def main() -> NoReturn:
     console.begin()
     # keeps child processes from importing modules from the user's directory
     os.environ["PYTHONSAFEPATH"] = "1"
-    _check_extra()
     try:
         sys.exit(commands(standalone_mode=False))
     except click.ClickException as error:
@@ -76,16 +77,31 @@ def main() -> NoReturn:
         _end(_memory_error(error), MEMORY_EXIT_CODE)
 
 
-def _check_extra() -> None:
-    """End the command if the trainer's extra is not installed."""
-    missing = [name for name in EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        say(
-            f"fieldwatch-trainer: not installed: {', '.join(missing)}. Install the trainer's extra"
-            " on a server, not on a gateway: pip install 'fieldwatch[trainer]'",
-            error=True,
-        )
-        sys.exit(EXTRA_MISSING_EXIT_CODE)
+class ExtraMissing(FieldwatchError):
+    """A package that the command needs is not installed."""
+
+    exit_code = EXTRA_MISSING_EXIT_CODE
+
+
+def _needs(packages: Sequence[str]) -> Callable[[Command], Command]:
+    """Let a command end at once if a package of the trainer's extra is not installed."""
+
+    def decorated(command: Command) -> Command:
+        @functools.wraps(command)
+        def wrapped(**arguments: Any) -> int:
+            name = click.get_current_context().info_name
+            missing = [each for each in packages if importlib.util.find_spec(each) is None]
+            if missing:
+                raise ExtraMissing(
+                    f"{name} needs what is not installed: {', '.join(missing)}. Install the"
+                    " trainer's extra on a server, not on a gateway: pip install"
+                    " 'fieldwatch[trainer]'"
+                )
+            return command(**arguments)
+
+        return wrapped
+
+    return decorated
 
 
 def _end(message: str, exit_code: int) -> NoReturn:
@@ -152,7 +168,7 @@ class Tell:
             say(f"{since}{line}", error=error)
 
 
-def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
+def _verbosity(command: Command) -> Command:
     """Add the options -q and -v to a command, which gets the argument ``tell``."""
 
     @click.option("-q", "--quiet", is_flag=True, help="Print only results, no progress.")
@@ -194,6 +210,7 @@ def _verbosity(command: Callable[..., int]) -> Callable[..., int]:
     is_flag=True,
     help="Write the bundle under its own name even if it fails a gate. The report says so.",
 )
+@_needs(TRAINING)
 @_verbosity
 def train(
     config: Path, output: Path | None, tflite_python: Path | None, accept: bool, tell: Tell
@@ -219,6 +236,69 @@ def train(
     return 0 if made.passed else 1
 
 
+def _quiet(command: Command) -> Command:
+    """Add the option -q to a command, which gets the argument ``tell``."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Print only results, no progress.")
+    @functools.wraps(command)
+    def wrapped(quiet: bool, **rest: Any) -> int:
+        return command(tell=Tell(quiet, verbose=False), **rest)
+
+    return wrapped
+
+
+@commands.command()
+@click.argument("config", type=_File)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_quiet
+def check(config: Path, as_json: bool, tell: Tell) -> int:
+    """Read CONFIG and its recordings, and say what a training would use. Train nothing.
+
+    Everything is checked that can be known before a training: settings, recordings, labels, the
+    lengths of the parts, and that no part repeats another.
+    """
+    from trainer import config as configuration
+    from trainer import prepared
+
+    file = configuration.read(config)
+    found = prepared.prepare_data(file, lambda line: tell(line, error=as_json))
+    if as_json:
+        say_json(found.metrics())
+        return 0
+    for name, part in found.used.parts.items():
+        say(f"{name}: {part.rows} rows from {part.first} to {part.last}")
+    say(f"digest of the data: {found.used.digest}")
+    say(f"{config}: a training can begin")
+    return 0
+
+
+@commands.command()
+@click.argument("config", type=_File)
+@click.option("--output", type=_File, help="File for the report.  [default: NAME.data.html]")
+@_needs(DRAWING)
+@_quiet
+def data(config: Path, output: Path | None, tell: Tell) -> int:
+    """Write a report (HTML) about the recordings of CONFIG: what is there, and what is unusable.
+
+    It shows coverage, gaps, ranges, distributions, correlations, spectra, and what the preparation
+    changes. The exit code is 1 if a training would be refused; the report says why.
+    """
+    from trainer import config as configuration
+    from trainer import data_report, destination, examine
+
+    file = configuration.read(config)
+    path = output or file.output / f"{file.config.bundle.name}.data.html"
+    destination.check_directory(path.parent, (path.name,))
+    found = examine.examine(file, tell)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data_report.write(found, path)
+    for line in found.refused:
+        say_error("refused", line)
+    say(data_report.summary(found))
+    say(f"{path}")
+    return 1 if found.refused else 0
+
+
 @commands.command()
 @click.argument("bundle", type=_File)
 @click.option(
@@ -239,6 +319,7 @@ def train(
     help="Largest difference of a known answer that still agrees.  [default: that of the bundle]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_needs(TRAINING)
 @_verbosity
 def reproduce(
     bundle: Path,
@@ -366,6 +447,13 @@ def schema(markdown: bool) -> int:
     help="Refuse a recording if a larger share of its rows, or of a column's cells, cannot be read."
     "  [default: 0.1]",
 )
+@click.option("--channel-column", help="Column of the channels' names, in the long form.")
+@click.option("--value-column", help="Column of the values, in the long form.")
+@click.option(
+    "--row-period-s",
+    type=Number(0, min_open=True),
+    help="Seconds from row to row, of arrays and Parquet files without times.",
+)
 @click.option(
     "--grace-s",
     type=Number(min=0),
@@ -389,11 +477,16 @@ def evaluate(
     clock_column: str | None,
     layout: Layout,
     bad_share_max: float | None,
+    channel_column: str | None,
+    value_column: str | None,
+    row_period_s: float | None,
     grace_s: float,
     trained_on: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Score RECORDINGS (CSV) with a sealed BUNDLE, and compare its events with labels.
+    """Score RECORDINGS with a sealed BUNDLE, and compare its events with labels.
+
+    RECORDINGS are CSV files, also .csv.gz, Parquet files or arrays, as for the training.
 
     The labels of X.csv are in X.labels.csv beside it. A recording without labels counts as free of
     faults. --trained-on checks the metrics in the bundle: if the command cannot reproduce them, the
@@ -407,6 +500,13 @@ def evaluate(
         raise click.UsageError("--labels needs exactly one recording")
     if bad_share_max is not None:
         layout = layout._replace(bad_share_max=bad_share_max)
+    if (channel_column is None) != (value_column is None):
+        raise click.UsageError("--channel-column and --value-column belong together")
+    if channel_column is not None and value_column is not None:
+        from models.formats.recording import Long
+
+        layout = layout._replace(long=Long(channel_column, value_column))
+    layout = layout._replace(row_period_s=row_period_s)
     metrics = evaluation.evaluate(
         bundle, recordings, labels, time_column, grace_s, trained_on, layout, clock_column
     )
@@ -448,7 +548,7 @@ def benchmark() -> None:
     """Train and evaluate the detectors, and simple ones for comparison, on public data sets."""
 
 
-def _benchmark_options(command: Callable[..., int]) -> Callable[..., int]:
+def _benchmark_options(command: Command) -> Command:
     options = (
         click.option("--data", type=_Directory, required=True, help="The downloaded data set."),
         click.option("--channels", help="Only these, e.g. A-1,P-2.  [default: all]"),
@@ -497,6 +597,7 @@ def _add_benchmark(name: str, about: str) -> None:
 
     @benchmark.command(name, help=f"{about}\n\nAn interrupted run continues where it stopped.")
     @_benchmark_options
+    @_needs(TRAINING)
     @_verbosity
     def command(**options: Any) -> int:
         return _benchmark(name, **options)
@@ -549,6 +650,7 @@ def nab(data: Path, json_path: Path | None, tell: Tell) -> int:
     envvar="FIELDWATCH_TFLITE_PYTHON",
     help="A Python with tflite-runtime, to check the quantization on it too.",
 )
+@_needs(TRAINING)
 @_verbosity
 def ett(
     data: Path,
@@ -614,6 +716,7 @@ def ett(
     envvar="FIELDWATCH_TFLITE_PYTHON",
     help="A Python with tflite-runtime, to check the quantization on it too.",
 )
+@_needs(TRAINING)
 @_verbosity
 def every(
     data: Path,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
 from models.columns import Sought
+from models.environment import Names, Override, overrides
 from models.errors import ConfigError
 from models.formats.cells import MISSING_WORDS, Decimal
 from models.formats.encodings import Encoding
@@ -44,8 +47,8 @@ from models.manifest import (
 )
 from models.names import BUNDLE, CHANNEL
 from models.printable import printable
-from models.settings import Table, explain, refusal
-from models.toml import read_toml
+from models.settings import Table, dotted, explain, refusal
+from models.toml import Location, read_toml
 
 LABELS_SUFFIX = ".labels.csv"
 _SECRETS = ("password", "passwd", "pwd", "sslpassword")  # of drivers, behind the ? of a URL
@@ -1047,7 +1050,7 @@ class ConfigFile:
 
     path: Path
     config: Config
-    digest: str  # sha256 of the file's bytes
+    digest: str  # sha256 of the file's bytes, and of what the environment sets
 
     def recordings(self, patterns: list[str], key: str) -> list[Path]:
         """Return the files that match ``patterns``, sorted within each pattern.
@@ -1080,17 +1083,50 @@ class ConfigFile:
         return self.path.parent / self.config.bundle.output
 
 
+ENVIRONMENT: Final = Names("FIELDWATCH_TRAINER_")
+
+
 def read(path: Path) -> ConfigFile:
-    """Read and check a configuration.
+    """Read and check a configuration: its file, and the environment over it.
+
+    ``FIELDWATCH_TRAINER_FIT__EPOCHS=20`` is ``epochs`` in the table ``fit``.
 
     Raises:
-        ConfigError: the file cannot be read, is not TOML, or a setting is wrong; the text has file,
-            key and value.
+        ConfigError: the file cannot be read, is not TOML, or a setting is wrong; the text has file
+            or variable, key and value.
 
     """
     document, data = read_toml(path)
+    found, problems = overrides(os.environ, Config, ENVIRONMENT)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for override in found:
+        _set(document, override)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        raise refusal(path, explain(Config, error)) from error
-    return ConfigFile(path, config, hashlib.sha256(data).hexdigest())
+        where = partial(_place, {override.keys: override.variable for override in found})
+        raise refusal(path, explain(Config, error, where=where)) from error
+    return ConfigFile(path, config, _digest(data, found))
+
+
+def _set(document: dict[str, Any], override: Override) -> None:
+    *tables, key = override.keys
+    for name in tables:
+        inner = document.setdefault(name, {})
+        if not isinstance(inner, dict):
+            return  # the file's mistake is told
+        document = inner
+    document[key] = override.value
+
+
+def _place(variables: Mapping[Location, str], location: Location) -> str:
+    """Return the key of a setting, with the variable that set it."""
+    variable = variables.get(location)
+    return dotted(location) + ("" if variable is None else f" (of {variable})")
+
+
+def _digest(data: bytes, found: Sequence[Override]) -> str:
+    """Return the sha256 of a file's bytes and of the variables that override it, if there are."""
+    more = "".join(f"\n{override.variable}={override.value!r}" for override in found)
+    return hashlib.sha256(data + more.encode()).hexdigest()

@@ -18,7 +18,8 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1f2937; max-width: 62rem;
        margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin-bottom: 0; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 .lead { font-size: 1.05rem; } .quiet { color: #6b7280; overflow-wrap: anywhere; }
-table { border-collapse: collapse; } th[scope=row] { font-weight: normal; } img { max-width: 100%; }
+table { border-collapse: collapse; } img { max-width: 100%; }
+th[scope=row] { font-weight: normal; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px solid #e5e7eb;
          font-variant-numeric: tabular-nums; overflow-wrap: break-word; }
 """
@@ -26,9 +27,10 @@ th, td { padding: .25rem .9rem .25rem 0; text-align: left; border-bottom: 1px so
 
 def write(path: Path, title: str, body: Iterable[str]) -> None:
     """Write a page with this title; ``body`` is HTML."""
-    head = f'<meta charset="utf-8"><title>{text(title)}</title><style>{_STYLE}</style>'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n<main>\n'
-    replace(path, (page + "\n".join(body) + "\n</main>\n</body></html>\n").encode())
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    head += f"<title>{text(title)}</title><style>{_STYLE}</style>"
+    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><main>\n'
+    replace(path, (page + "\n".join(body) + "\n</main></body></html>\n").encode())
 
 
 def text(value: object) -> str:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from models.align import Aligner
-from models.errors import DataError, InsufficientDataError
+from models.errors import DataError, DataQualityError, InsufficientDataError
 from models.features import Features
 from models.manifest import (
     MAGNITUDE_MAX,
@@ -300,8 +300,8 @@ def channels(parts: Parts, tables: Sequence[ChannelTable]) -> list[Channel]:
     """Return the channels of the manifest, with their scaling and ``stuck_samples``.
 
     Raises:
-        DataError: a channel has no value in the training part, its values are too large or too
-            small for a bundle, or a scored channel has no value in the calibration part.
+        DataQualityError: a channel has no value in the training part, its values are too large or
+            too small for a bundle, or a scored channel has no value in the calibration part.
 
     """
     normal = np.concatenate([parts.train.values, parts.calibrate.values])
@@ -316,12 +316,12 @@ def _known(parts: Parts, column: int, table: ChannelTable) -> Float32:
     values = parts.train.values[:, column]
     known: Float32 = values[~np.isnan(values)]
     if len(known) == 0:
-        raise DataError(
+        raise DataQualityError(
             f"channel {table.name} ({_origin(table)}) has no value in the training"
             " part: remove it from data.channels, or correct the recordings"
         )
     if table.scored and np.isnan(parts.calibrate.values[:, column]).all():
-        raise DataError(
+        raise DataQualityError(
             f"channel {table.name} ({_origin(table)}) has no value in the calibration part: its"
             " threshold cannot be set; remove it from data.channels, or correct the recordings"
         )
@@ -333,7 +333,7 @@ def _channel(table: ChannelTable, known: Float32, normal: Float32) -> Channel:
     center = float(np.median(known))
     scale = _scale(known.astype(np.float64), center)
     if abs(center) > MAGNITUDE_MAX or not MAGNITUDE_MIN <= scale <= MAGNITUDE_MAX:
-        raise DataError(
+        raise DataQualityError(
             f"channel {table.name} ({_origin(table)}) has values that a bundle cannot store:"
             f" their median is {center:.3g}, their spread {scale:.3g}; set low and high of the"
             " channel, or use another unit"

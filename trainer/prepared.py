@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from models.times import iso_time
 from trainer import cleaning, dvc, evaluate, leakage, lineage, prepare, seal, steps
 from trainer import remaining as lives
 from trainer.code_version import code_version
-from trainer.config import ChannelTable, Config, ConfigFile
+from trainer.config import ChannelTable, Config, ConfigFile, QueryTable
 from trainer.cuts import Cuts, cut
 from trainer.datasets import Recording
 from trainer.datasets.database import read_query
@@ -81,8 +82,18 @@ def prepare_data(file: ConfigFile, say: Say) -> Prepared:
         ConfigError: a pattern matches no file.
 
     """
+    return prepare_from(file, sources(file, say), say)
+
+
+def prepare_from(file: ConfigFile, read: Sequence[Source], say: Say) -> Prepared:
+    """Divide recordings that were read into the parts of the training.
+
+    Raises:
+        DataError: the recordings cannot be used.
+        ConfigError: a pattern matches no file.
+
+    """
     config = file.config
-    read = sources(file, say)
     recordings = [source.recording for source in read]
     grid = seal.grid(config)
     samples, counters = prepare.align(recordings, grid)
@@ -243,14 +254,33 @@ def sources(file: ConfigFile, say: Say) -> list[Source]:
         DataError: a recording cannot be used.
 
     """
+    return [read() for read in readers(file, say)]
+
+
+def readers(file: ConfigFile, say: Say) -> list[Callable[[], Source]]:
+    """Return a function for each recording of normal operation that reads it.
+
+    Raises:
+        ConfigError: a pattern matches no file.
+
+    """
     data = file.config.data
     paths = file.recordings(data.files, "data.files")
-    read = [Source(_read(path, file.config, say), path) for path in paths]
-    for query in data.queries:
-        say(f"asking the database of {query.name}")
-        found = read_query(file.path.parent, query, data.sought, data.columns, data.layout)
-        read.append(Source(_told(found, say), query=query.query))
-    return read
+    return [
+        *(partial(_read_file, path, file.config, say) for path in paths),
+        *(partial(_ask, query, file, say) for query in data.queries),
+    ]
+
+
+def _read_file(path: Path, config: Config, say: Say) -> Source:
+    return Source(_read(path, config, say), path)
+
+
+def _ask(query: QueryTable, file: ConfigFile, say: Say) -> Source:
+    data = file.config.data
+    say(f"asking the database of {query.name}")
+    found = read_query(file.path.parent, query, data.sought, data.columns, data.layout)
+    return Source(_told(found, say), query=query.query)
 
 
 def _read(path: Path, config: Config, say: Say) -> Recording:

@@ -308,12 +308,12 @@ def _data(data: dict[str, Any]) -> Iterable[str]:
     yield pages.table(
         ("recording", "rows", "values out of range", "not used"),
         (
-            (row["name"], f"{row['rows']:,}", row["out_of_range"], _causes(row["rejected"]))
+            (row["name"], f"{row['rows']:,}", row["out_of_range"], causes(row["rejected"]))
             for row in data["recordings"]
         ),
     )
     if data["rejected"]:
-        yield f"<p>Not put on the grid: {pages.text(_causes(data['rejected']))}.</p>"
+        yield f"<p>Not put on the grid: {pages.text(causes(data['rejected']))}.</p>"
     yield from (f"<p>{pages.text(remark)}.</p>" for remark in data["remarks"])
     yield from changed(data.get("steps", ()))
     if "labels" in data:
@@ -328,7 +328,7 @@ def changed(steps: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield pages.table(
         ("step", "touched", "", "by channel"),
         (
-            (step["what"], f"{step['touched']:,}", step["unit"], _causes(step["channels"]))
+            (step["what"], f"{step['touched']:,}", step["unit"], causes(step["channels"]))
             for step in steps
         ),
     )
@@ -351,9 +351,10 @@ def _cuts(cuts: dict[str, Any]) -> Iterable[str]:
     yield f"<p>{pages.text(told)}</p>"
 
 
-def _causes(counts: Mapping[str, int]) -> str:
-    causes = (f"{count} {cause.replace('_', ' ')}" for cause, count in counts.items())
-    return ", ".join(causes) or "–"
+def causes(counts: Mapping[str, int]) -> str:
+    """Return counts by cause as a text; – if there is none."""
+    told = (f"{count} {cause.replace('_', ' ')}" for cause, count in counts.items())
+    return ", ".join(told) or "–"
 
 
 def _lineage(manifest: Manifest) -> Iterable[str]:
@@ -390,9 +391,9 @@ def _used(data: DataUsed) -> Iterable[str]:
         f" format. The digest of all is {data.digest}.</p>"
     )
     yield pages.table(
-        ("readings", "rows", "from", "to", "digest"),
+        ("readings", "rows", "from", "to", "digest, its beginning"),
         (
-            (name, f"{part.rows:,}", part.first, part.last, part.digest)
+            (name, f"{part.rows:,}", part.first, part.last, part.digest[:12])
             for name, part in (*data.parts.items(), *data.channels.items())
         ),
     )

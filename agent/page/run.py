@@ -34,7 +34,7 @@ def run(settings: Settings) -> None:
     access = guarded(page, settings, accounts)
     app = Secured(access, (settings.host, *settings.host_names, *addresses(sockets)))
     idle_s = settings.idle_exit_s if passed and settings.idle_exit_s > 0 else None
-    serve(app, sockets, settings, idle_s, lambda: access.in_use, page.watch.close)
+    serve(app, sockets, idle_s, lambda: access.in_use, page.watch.close, settings.certificate)
 
 
 def guarded(page: Page, settings: Settings, accounts: Accounts | None) -> Access:

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from agent.page.limits import HEADER_BYTES_MAX, BoundedProtocol
-from agent.page.settings import Settings
+from agent.page.settings import Certificate
 from models.errors import ConfigError, FieldwatchError
 
 _FIRST_PASSED: Final = 3  # as SD_LISTEN_FDS_START of sd_listen_fds(3)
@@ -61,6 +61,10 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+async def _nothing() -> None:
+    """Do nothing, where nothing needs to be told that the server ends."""
+
+
 class Server(uvicorn.Server):
     """A server that ends when it has been idle for long enough.
 
@@ -76,8 +80,8 @@ class Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         idle_exit_s: float | None,
-        in_use: Callable[[], bool],
-        stopping: Callable[[], Awaitable[None]],
+        in_use: Callable[[], bool] = lambda: False,
+        stopping: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         super().__init__(config)
         self._idle_exit_s, self._in_use, self._stopping = idle_exit_s, in_use, stopping
@@ -108,12 +112,12 @@ class Server(uvicorn.Server):
 def serve(
     app: ASGIApp,
     sockets: list[socket.socket],
-    settings: Settings,
     idle_exit_s: float | None,
-    in_use: Callable[[], bool],
-    stopping: Callable[[], Awaitable[None]],
+    in_use: Callable[[], bool] = lambda: False,
+    stopping: Callable[[], Awaitable[None]] = _nothing,
+    certificate: Certificate | None = None,
 ) -> None:
-    """Serve the page until it is stopped; ``stopping`` is called then.
+    """Serve the page until it is stopped; ``certificate``: by TLS. The rest is of ``Server``.
 
     Raises:
         ConfigError: the certificate or its key cannot be used.
@@ -132,12 +136,12 @@ def serve(
         ws="none",
         http=BoundedProtocol,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-        ssl_certfile=settings.certificate_file,
-        ssl_keyfile=settings.key_file,
+        ssl_certfile=certificate and certificate.file,
+        ssl_keyfile=certificate and certificate.key_file,
     )
     try:
         config.load()
     except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(filter(None, (settings.certificate_file, settings.key_file)))
+        files = ", ".join(filter(None, certificate or ()))
         raise ConfigError(f"the page's certificate cannot be used: {files}: {error}") from error
     asyncio.run(Server(config, idle_exit_s, in_use, stopping).serve(sockets))

@@ -70,6 +70,23 @@ def maria(page: RealPage) -> Visitor:
 # ---- as it should be
 
 
+def test_a_browser_may_load_the_address_of_a_refused_form_again(maria: Visitor) -> None:
+    refused = maria.post(ACT, {"csrf": maria.csrf, "revision": "1"})
+    assert refused.status == DONE_NOTHING
+    assert ALARM in refused.body
+    again = maria.get(ACT)
+    assert (again.status, again.location) == (303, ALARM)
+    again = maria.get("/alarms/pump/acknowledge-group")
+    assert (again.status, again.location) == (303, "/alarms")
+
+
+def test_a_form_with_too_many_fields_is_a_form_without_fields(maria: Visitor) -> None:
+    many = {f"field-{number}": "1" for number in range(100)} | {"revision": "1"}
+    answer = maria.post(f"{ALARM}/shelve", many, X_CSRF_Token=maria.csrf)
+    assert answer.status == 400
+    assert "is not a whole number" in answer.body
+
+
 def test_a_user_logs_in_sees_an_alarm_and_logs_out(page: RealPage) -> None:
     visitor = Visitor(page)
     asked = visitor.get(f"{ALARM}?show=1")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -28,7 +29,7 @@ from agent.wording import english_page, german_page
 from agent.wording.catalogue import parameters_of
 from agent.wording.language import ENGLISH, GERMAN
 from agent.wording.message import Message
-from models.messages import Samples
+from models.messages import Float32, Samples
 from tests.kept_rig import ONSET, ONSET_S, Kept, alarm
 
 LATER = datetime.fromtimestamp(ONSET_S + 3600, UTC)
@@ -143,7 +144,39 @@ def test_the_newest_values_are_read_without_numpy(kept: Kept) -> None:
 
 def test_a_stream_that_nobody_knows_is_named(kept: Kept) -> None:
     with reader_of(kept) as reader, pytest.raises(streams.NoSuchStream, match="'fan'"):
-        streams.read(reader, "fan")
+        streams.read(reader, "fan", overview.Look())
+
+
+def measured(stream: str, since_s: float, *values: float) -> tuple[str, Samples, Float32]:
+    rows = np.array(values, np.float32)[:, None]
+    samples = Samples(ONSET_S + since_s + np.arange(float(len(rows))), rows)
+    return stream, samples, np.zeros(len(rows), np.float32)
+
+
+def test_alarms_are_shown_before_the_agent_has_stored_a_status(kept: Kept) -> None:
+    kept.take(alarm(1, severity="high"))
+    with reader_of(kept) as reader:
+        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
+    assert (card["name"], card["state"]) == ("pump", "high")
+
+
+def test_values_of_a_silent_stream_are_not_looked_for_again(kept: Kept) -> None:
+    """The database is searched from its end, so that takes the longer the longer it is silent."""
+    kept.store.readings.history.describe({"pump": ["flow"]})
+    look = overview.Look()
+
+    def newest(streams: dict[str, Any], *values: float) -> Mapping[str, Any]:
+        samples = [measured("pump", one, one) for one in values]
+        status = json.dumps({"streams": streams})
+        kept.store.commit(Batch(samples=samples, status=lambda: status), "synced")
+        with reader_of(kept) as reader:
+            return look(reader).newest
+
+    assert newest({"pump": {"last_sample": "now"}}, 1.0) == {"pump": {"flow": 1.0}}
+    # the status names no newer sample
+    assert newest({"pump": {"last_sample": "now"}}, 2.0) == {"pump": {"flow": 1.0}}
+    assert newest({"pump": {"last_sample": "then"}}, 3.0) == {"pump": {"flow": 3.0}}
+    assert newest({}) == {}
 
 
 def test_a_form_becomes_the_request_of_a_terminal() -> None:

@@ -42,7 +42,7 @@ def split(train_share: float, calibrate: float, test: float) -> str:
 def test_a_part_too_short_for_the_forecaster(
     tmp_path: Path, shares: str, context: int, said: str
 ) -> None:
-    text = CONFIG.replace(split(0.4, 0.3, 0.3), shares)
+    text = CONFIG.replace(split(0.4, 0.3, 0.3), f"{shares}gap_samples = 20\n")
     path = project(tmp_path, text.replace("context_steps = 40", f"context_steps = {context}"))
     lines: list[str] = []
     with pytest.raises(DataError, match=f"too little data for the forecaster: {said}"):

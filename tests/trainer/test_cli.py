@@ -22,13 +22,52 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return ended.value.code
 
 
-@pytest.mark.parametrize("arguments", [(), ("--help",), ("train", "x.toml")])
-def test_without_its_extra_it_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (("train", "x.toml"), "tensorflow"),
+        (("reproduce", "x.fieldwatch"), "tensorflow"),
+        (("benchmark", "nasa", "--data", "."), "tensorflow"),
+        (("benchmark", "ett", "--data", "x.csv"), "tensorflow"),
+        (("benchmark", "all", "--data", "."), "tensorflow"),
+        (("data", "x.toml"), "matplotlib"),
+    ],
+)
+def test_a_command_that_needs_the_extra_says_so_and_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    missing: str,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.setitem(sys.modules, missing, None)
     assert run(monkeypatch, *arguments) == 69
-    assert "pip install 'fieldwatch[trainer]'" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"needs what is not installed: {missing}. Install the trainer's extra" in said
+    assert "pip install 'fieldwatch[trainer]'" in said
+
+
+WITHOUT = """
+import sys
+for name in ("tensorflow", "keras", "matplotlib"):
+    sys.modules[name] = None
+from trainer import cli
+sys.argv[0] = "fieldwatch-trainer"
+cli.main()
+"""
+
+
+def test_the_other_commands_do_without_the_extra(trained: Trained, tmp_path: Path) -> None:
+    faulty = trained.file.path.parent / "faulty.csv"
+    for arguments in (
+        ("--help",),
+        ("schema",),
+        ("keygen", tmp_path / "key"),
+        ("check", trained.file.path, "-q"),
+        ("evaluate", trained.path, faulty),
+    ):
+        words = [sys.executable, "-c", WITHOUT, *map(str, arguments)]
+        ended = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, f"{arguments}: {ended.stderr}"
 
 
 def test_a_wrong_configuration(

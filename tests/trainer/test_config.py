@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import ConfigError
+from tests.trainer.conftest import CONFIG
 from trainer import config
 
 GOOD = """
@@ -163,3 +164,37 @@ def test_patterns_find_recordings_and_leave_labels_out(tmp_path: Path) -> None:
 def test_a_pattern_that_finds_nothing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"data\.files = '\*\.cvs': there is no such file"):
         read(tmp_path, GOOD).recordings(["*.cvs"], "data.files")
+
+
+def test_the_environment_overrides_the_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain = read(tmp_path, CONFIG)
+    monkeypatch.setenv("FIELDWATCH_TRAINER_FIT__EPOCHS", "7")
+    monkeypatch.setenv("FIELDWATCH_TRAINER_BUNDLE__NAME", "7")
+    monkeypatch.setenv("FIELDWATCH_TRAINER_DATA__FILES", '["a.csv"]')
+    monkeypatch.setenv("FIELDWATCH_TRAINER_FORECAST__FIT__EPOCHS", "2")
+    found = read(tmp_path, CONFIG)
+    assert (found.config.fit.epochs, found.config.bundle.name) == (7, "7")
+    assert found.config.data.files == ["a.csv"]
+    assert found.config.forecast is not None
+    assert found.config.forecast.fit.epochs == 2
+    assert found.config.network == plain.config.network
+    assert found.digest != plain.digest
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("FIT__EPOCH", "7", "no such setting; did you mean FIELDWATCH_TRAINER_FIT__EPOCHS?"),
+        ("FIT__EPOCHS", "many", "fit.epochs (of FIELDWATCH_TRAINER_FIT__EPOCHS) = 'many': "),
+        ("DATA__CHANNELS", "[]", "no such setting"),
+    ],
+)
+def test_a_wrong_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(f"FIELDWATCH_TRAINER_{variable}", value)
+    with pytest.raises(ConfigError) as refused:
+        read(tmp_path, CONFIG)
+    assert said in str(refused.value)

@@ -199,7 +199,7 @@ def test_other_recordings_are_not_the_test_part(
         path = tmp_path / name
         path.write_text((trained.file.path.parent / "normal.csv").read_text() + "1900000000,1,2,3")
     with pytest.raises(
-        DataError, match=r"not, byte for byte, the recordings .*: give all of normal"
+        DataError, match=r"not the recordings .*, or not all of normal\.csv: channel load: "
     ):
         evaluate.evaluate(trained.path, [], None, "time", 60.0, [path])
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from models.errors import BundleCorrupt, DataError
+from models.errors import BundleCorrupt, DataError, ParityError
 from models.interpreter import ForecastNetwork, Runtime
 from models.messages import Float32
 from trainer.config import ForecastParityTable, Quantization
@@ -63,7 +63,7 @@ def choose(
         tflite_python: a Python with ``tflite-runtime``; None: there is none.
 
     Raises:
-        DataError: even float32 differs between the interpreters by more than the tolerance.
+        ParityError: even float32 differs between the interpreters by more than the tolerance.
 
     """
     reference = _squared_error(predict(networks["float32"], windows.context), windows)
@@ -74,7 +74,10 @@ def choose(
     trials += [_missing(name, f"does not convert: {why}") for name, why in refused.items()]
     passed = [trial for trial in trials if trial.passed]
     if not passed:
-        raise DataError(f"no form of the forecaster passes; float32: {trials[0].reason}")
+        raise ParityError(
+            f"no form of the forecaster passes; float32: {trials[0].reason}. Train longer, or raise"
+            " forecast.parity.interpreter_tolerance"
+        )
     chosen = min(passed, key=lambda trial: trial.size_bytes or 0)
     return [chosen, *(trial for trial in trials if trial is not chosen)]
 
