@@ -253,6 +253,23 @@ def test_no_text_from_outside_becomes_markup(fine: Gateway, open_page: OpenPage)
     assert watched.loaded == [fine.url]
 
 
+def test_the_last_alarm_is_drawn_beside_this_one(fine: Gateway, open_page: OpenPage) -> None:
+    raised(fine)
+    _calm(fine)
+    number = raised(fine)
+    for way in ({"size": PHONE, "language": "de"}, {"theme": "dark"}):
+        page = log_in(fine, open_page(**way), f"/alarms/{VALVE}/{number}")
+        drawn(page)
+        beside = page.locator(".last-time")
+        expect(beside.locator("canvas")).to_be_visible()
+        expect(beside.locator(".u-series:visible")).to_have_count(2)
+        expect(page.locator("section", has=beside)).to_contain_text(f"{VALVE}#")
+        assert violations(page) == []
+        assert not page.evaluate("document.scrollingElement.scrollWidth > innerWidth")
+    fine.level = FINE
+    expect(page.locator(".back")).to_be_visible()
+
+
 def test_a_page_says_when_it_is_old_and_catches_up(fine: Gateway, open_page: OpenPage) -> None:
     number = raised(fine)
     watched = open_page(size=PHONE)
