@@ -119,7 +119,7 @@ class Page:
 
     async def _overview(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(self._look)
+        found = await self.stored.read_together(self._look)
         cards = list(overview.cards(found, words, self._described.known()))
         return await self._render(request, "overview", words, cards=cards)
 
@@ -127,7 +127,7 @@ class Page:
         words, which = self._words(request), request.query_params.get("show", "open")
         if which not in alarms.FILTERS:
             which = "open"
-        found = await self.stored.read(alarms.read_list)
+        found = await self.stored.read_together(alarms.read_list)
         sections = list(alarms.sections(found, which, words))
         return await self._render(
             request, "alarms", words, sections=sections, which=which, filters=alarms.FILTERS
@@ -160,7 +160,7 @@ class Page:
 
     async def _health(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(self._look)
+        found = await self.stored.read_together(self._look)
         seen = await self.watch.now()
         sections = list(health.sections(found.status, seen.life, words))
         return await self._render(request, "health", words, sections=sections)

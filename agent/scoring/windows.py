@@ -134,11 +134,10 @@ class _Growing:
             self.to_come -= len(own.times)
             self.rows.append(own)
 
-    def has_come_to(self, time_s: float, samples: int) -> int:
-        """Return how many of its ``samples`` after the opening there are until a time, Unix s."""
-        until = sum(int(np.count_nonzero(one.times <= time_s + _SLACK_S)) for one in self.rows)
-        before = sum(len(one.times) for one in self.rows) - (samples - self.to_come)
-        return until - before
+    def lacked(self, at_s: float) -> int:
+        """Return how many samples it lacked at a time, even if all have come since then."""
+        later = (np.count_nonzero(each.times > at_s + _SLACK_S) for each in self.rows)
+        return self.to_come + int(sum(later))
 
 
 class Windows(Part):
@@ -202,9 +201,7 @@ class Windows(Part):
         """Begin the windows of the alarms that opened, from the samples that are known."""
         for number, onset_s, opened_s in self._opened:
             newest = self._growing[-1] if self._growing else None
-            if newest is not None and (
-                newest.has_come_to(opened_s, self._samples) * 2 <= self._samples
-            ):
+            if newest is not None and newest.lacked(opened_s) * 2 >= self._samples:
                 newest.last = max(newest.last, number)
             else:
                 self._growing.append(self._window(known, number, onset_s, opened_s))
