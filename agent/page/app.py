@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -48,6 +49,21 @@ _CHART_WORDS: Final = tuple(
 )
 
 
+class _Number(Convertor[int]):
+    """The number of an alarm in an address; Starlette's own takes any, also what SQLite cannot."""
+
+    regex = "[0-9]{1,15}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("alarm", _Number())
+
+
 class Page:
     """The views of one agent's store, and the actions through its control socket.
 
@@ -83,10 +99,10 @@ class Page:
                 Route("/alarms", self._alarms),
                 Route("/alarms/{stream}/acknowledge-group", self._group, methods=["POST"]),
                 Route("/alarms/{stream}/acknowledge-group", _to_list),
-                Route("/alarms/{stream}/{number:int}", self._alarm),
-                Route("/alarms/{stream}/{number:int}/window.json", self._data.window),
-                Route("/alarms/{stream}/{number:int}/{verb}", self._act, methods=["POST"]),
-                Route("/alarms/{stream}/{number:int}/{verb}", _to_alarm),
+                Route("/alarms/{stream}/{number:alarm}", self._alarm),
+                Route("/alarms/{stream}/{number:alarm}/window.json", self._data.window),
+                Route("/alarms/{stream}/{number:alarm}/{verb}", self._act, methods=["POST"]),
+                Route("/alarms/{stream}/{number:alarm}/{verb}", _to_alarm),
                 Route("/streams/{stream}", self._stream),
                 Route("/streams/{stream}/history.json", self._data.history),
                 Route("/streams/{stream}/forecast.json", self._data.forecast),

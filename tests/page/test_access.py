@@ -81,6 +81,12 @@ def test_a_browser_may_load_the_address_of_a_refused_form_again(maria: Visitor) 
     assert (again.status, again.location) == (303, "/alarms")
 
 
+@pytest.mark.parametrize("digits", [16, 25, 5000])
+def test_an_alarm_with_a_number_beyond_all_is_not_found(maria: Visitor, digits: int) -> None:
+    for path in ("", "/window.json", "/acknowledge"):
+        assert maria.get(f"/alarms/pump/{'9' * digits}{path}").status == 404
+
+
 def test_a_form_with_too_many_fields_is_a_form_without_fields(maria: Visitor) -> None:
     many = {f"field-{number}": "1" for number in range(100)} | {"revision": "1"}
     answer = maria.post(f"{ALARM}/shelve", many, X_CSRF_Token=maria.csrf)

@@ -186,6 +186,14 @@ def test_alarms_are_shown_though_the_status_cannot_be_read(kept: Kept, damaged: 
     assert card["state"] == "high"
 
 
+@pytest.mark.parametrize("key", ["ended", "limit", "quality", "probability"])
+def test_an_alarm_of_an_older_version_is_shown(kept: Kept, key: str) -> None:
+    kept.take({name: value for name, value in alarm(1, state="closed").items() if name != key})
+    with reader_of(kept) as reader:
+        told = alarms.detail(alarms.read_one(reader, "pump", 1), ENGLISH_WORDS)
+    assert told["number"] == 1
+
+
 def test_values_of_a_silent_stream_are_not_looked_for_again(kept: Kept) -> None:
     """The database is searched from its end, so that takes the longer the longer it is silent."""
     kept.store.readings.history.describe({"pump": ["flow"]})
