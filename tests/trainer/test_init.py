@@ -217,6 +217,21 @@ def test_the_long_form(tmp_path: Path) -> None:
     assert "left out 'quality'" in told
 
 
+def test_what_a_gateway_adds_to_an_export_is_no_channel(tmp_path: Path) -> None:
+    """A score that an earlier model gave must not become part of what the next one learns."""
+    numbers = np.random.default_rng(1).normal(70, 5, ROWS)
+    rows = [
+        f"{stamp},{number:.3f},{number / 100:.3f},good"
+        for stamp, number in zip(times("%Y-%m-%dT%H:%M:%SZ"), numbers, strict=True)
+    ]
+    head = "time,flow,fieldwatch:score,flow:quality"
+    (tmp_path / "pump-1.csv").write_text("\n".join([head, *rows]) + "\n")
+    document, told = proposed(tmp_path, tmp_path / "pump-1.csv")
+    assert [one["name"] for one in document["data"]["channels"]] == ["flow"]
+    for name in ("fieldwatch:score", "flow:quality"):
+        assert f"left out {name!r}: the gateway added it to what was measured" in told
+
+
 def test_a_database(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "plant.db") as database:
         database.execute("CREATE TABLE readings (time, flow, heat)")

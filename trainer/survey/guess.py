@@ -6,7 +6,15 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from models.formats.cells import MISSING_WORDS, Cells, Decimal, NotANumber, NoValue
+from models.formats.cells import (
+    MISSING_WORDS,
+    QUALITY,
+    SCORE,
+    Cells,
+    Decimal,
+    NotANumber,
+    NoValue,
+)
 from models.formats.moments import (
     MOST,
     NAMES_A_TIME,
@@ -163,6 +171,8 @@ class _Guessing:
                 continue
             if self._names.count(name) > 1:
                 self.left_out[name] = "there are two columns of this name"
+            elif name == SCORE or name.removesuffix(QUALITY) in self._others_of(name):
+                self.left_out[name] = "the gateway added it to what was measured"
             elif name in self._timely and NAMES_A_TIME.search(name):
                 self.left_out[name] = "it has times"
             elif self._is_numbers(texts):
@@ -171,6 +181,9 @@ class _Guessing:
                 self.left_out[name] = "it is empty in the rows that were looked at"
             else:
                 self.left_out[name] = "it has text, not numbers"
+
+    def _others_of(self, name: str) -> set[str]:
+        return set(self._names) - {name}
 
     def _add(self, source: str) -> None:
         """Add a channel under a valid name that is not used yet."""
