@@ -108,13 +108,17 @@ async function call() {
   }, 10000);
 }
 document.querySelector(".sound").hidden = !window.AudioContext;
+function showSound(on) {
+  sound.setAttribute("aria-pressed", String(on));
+  sound.textContent = on ? sound.dataset.on : sound.dataset.off;
+  if (!on) { clearInterval(ringing); silence.hidden = true; }
+}
 sound.addEventListener("click", () => {
   const on = sound.getAttribute("aria-pressed") !== "true";
   audio = audio || new AudioContext();
   audio.resume();
-  sound.setAttribute("aria-pressed", String(on));
-  sound.textContent = on ? sound.dataset.on : sound.dataset.off;
-  if (!on) { clearInterval(ringing); silence.hidden = true; }
+  showSound(on);
+  sessionStorage.setItem("sound", on ? "on" : "off"); // of this tab, for its next view
 });
 document.getElementById("sound-test").addEventListener("click", () => {
   audio = audio || new AudioContext();
@@ -149,3 +153,11 @@ addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (event) => { if (event.persisted) { setFresh(false); connect(); } }); // back from the cache
+
+if (window.AudioContext && sessionStorage.getItem("sound") === "on") {
+  audio = new AudioContext(); // it runs at once, or after a touch; until then the button says "off"
+  const running = () => { if (audio.state === "running" && sessionStorage.getItem("sound") === "on") showSound(true); };
+  audio.addEventListener("statechange", running);
+  running();
+  addEventListener("pointerdown", (event) => { if (!sound.contains(event.target)) audio.resume(); }, { once: true });
+}
