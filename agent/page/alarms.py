@@ -75,7 +75,8 @@ def sections(alarms: Sequence[Alarm], which: str, words: Words) -> Iterator[dict
             "name": name,
             "title": words.phrase(f"section.{name}", name),
             "count": len(found),
-            "rows": [row(one, words) for one in singly],
+            "rows": [row(one, words) for one in singly[:SHOWN_MAX]],
+            "more": max(0, len(singly) - SHOWN_MAX),
             "groups": [_group(members, words) for members in floods],
         }
 

@@ -59,7 +59,8 @@ def _chart(alarm: Alarm, one: Alarm, took_s: float, words: Words) -> dict[str, A
 def back(alarm: Alarm, words: Words) -> str | None:
     """Return for how long the machine has been back; None: it is not, or nobody can tell."""
     handling = alarm["handling"]
-    if alarm["ended"] != _NORMAL or handling is None or handling["condition"] != _NORMAL:
+    ended = alarm.get("ended")  # absent in alarms of older versions
+    if ended != _NORMAL or handling is None or handling["condition"] != _NORMAL:
         return None
     key = "anomaly" if alarm["kind"] == "anomaly" else "other"
     return words.text(f"alarm.back.{key}", age=words.moments.age(alarm["closed"]))

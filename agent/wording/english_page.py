@@ -59,6 +59,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.alarms.none": "There are none.",
     "page.flood": "{title}: {count} alarms in a flood",
     "page.flood.more": "and {count} more, which appear once these are acknowledged",
+    "page.section.more": "and {count} more; the command fieldwatch-agent alarms lists them",
     "page.done": "Done. It is in the logbook.",
     "page.alarm.to_do": "What to do",
     "page.alarm.actions": "Actions",

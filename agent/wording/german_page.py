@@ -61,6 +61,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.alarms.none": "Es gibt keine.",
     "page.flood": "{title}: {count} Alarme in einer Alarmflut",
     "page.flood.more": "und {count} weitere, die erscheinen, sobald diese quittiert sind",
+    "page.section.more": "und {count} weitere; der Befehl fieldwatch-agent alarms zeigt sie",
     "page.done": "Erledigt. Es steht im Logbuch.",
     "page.alarm.to_do": "Was zu tun ist",
     "page.alarm.actions": "Aktionen",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -299,3 +300,33 @@ def test_nobody_watches_is_on_every_view(fine: Gateway, open_page: OpenPage) -> 
     finally:
         fine.start_agent()
     expect(page.locator(".dead")).to_have_count(0)
+
+
+def test_a_form_that_is_open_can_be_sent_once_the_page_answers_again(
+    fine: Gateway, open_page: OpenPage
+) -> None:
+    number = raised(fine)
+    watched = open_page(size=PHONE)
+    watched.expected.append("net::ERR")
+    page = log_in(fine, watched, f"/alarms/{VALVE}/{number}")
+    form = opened(page, "note")
+    form.locator("[name=reason]").fill("typed before")
+    assert fine.page.process is not None
+    fine.page.process.send_signal(signal.SIGSTOP)
+    expect(form.locator("button")).to_be_disabled()
+    fine.page.process.send_signal(signal.SIGCONT)
+    expect(form.locator("button")).to_be_enabled()
+    form.locator("button").click()
+    expect(page.locator("#logbook li").first).to_contain_text("typed before")
+
+
+def test_what_is_refreshed_keeps_the_focus(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    page = log_in(fine, open_page(), f"/alarms/{VALVE}/{number}")
+    page.locator("#actions summary").last.focus()
+    page.locator("#actions summary").last.evaluate("one => { one.kept = true }")
+    fine.ask("note", VALVE, number, reason="from elsewhere")
+    fine.ask("acknowledge", VALVE, number, revision=handled(fine, number)["handling"]["revision"])
+    expect(button(page, "acknowledge")).to_have_count(0)
+    assert page.evaluate("document.activeElement.matches('#actions summary')")
+    assert not page.evaluate("Boolean(document.activeElement.kept)")

@@ -226,7 +226,7 @@ def test_arrays_without_times(tmp_path: Path) -> None:
     ("array", "said"),
     [
         (np.zeros((2, 2, 2)), "it has 3 dimensions"),
-        (np.array([object()]), "pickle"),
+        (np.array([object()]), "Python objects"),
         (np.zeros((3, 2), np.complex128), "has the type complex128"),
     ],
 )
