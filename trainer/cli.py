@@ -404,6 +404,8 @@ def _tell_proposal(made: Proposal) -> None:
     if times:
         zone = f", zone {settings['time_zone']}" if "time_zone" in settings else ""
         say(f"times: {times} ({settings['time_format']}{zone})")
+    if "decimal" in settings:
+        say(f"decimal sign: {settings['decimal']}")
     if made.measured.period_s is not None:
         say(f"period: {made.measured.period_s:g} s")
     for channel in made.found.channels:

@@ -217,6 +217,33 @@ def test_the_long_form(tmp_path: Path) -> None:
     assert "left out 'quality'" in told
 
 
+def test_long_forms_of_different_channels(tmp_path: Path) -> None:
+    for month, names in (("06", ("flow", "heat", "old")), ("07", ("heat", "flow", "new"))):
+        rows = [
+            f"{stamp.replace('2025-06', f'2025-{month}')};{name};{row % 7 + at}"
+            for row, stamp in enumerate(times("%Y-%m-%dT%H:%M:%SZ"))
+            for at, name in enumerate(names)
+        ]
+        (tmp_path / f"{month}.csv").write_text("\n".join(["time;tag;value", *rows]) + "\n")
+    document, told = proposed(tmp_path, tmp_path / "06.csv", tmp_path / "07.csv")
+    assert [one["name"] for one in document["data"]["channels"]] == ["flow", "heat"]
+    for name in ("old", "new"):
+        assert f"left out '{name}': not all recordings have it" in told
+    assert "the channels are those of the 1000 rows that were looked at" in told
+
+
+def test_an_export_of_a_gateway(tmp_path: Path) -> None:
+    rows = [
+        f"{stamp},{80 + row % 9},{row / 1000},good"
+        for row, stamp in enumerate(times("%Y-%m-%dT%H:%M:%S.%fZ"))
+    ]
+    header = "time,flow,fieldwatch:score,flow:quality"
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]) + "\n")
+    document, told = proposed(tmp_path, tmp_path / "x.csv")
+    assert [one["name"] for one in document["data"]["channels"]] == ["flow"]
+    assert told.count("the gateway adds it; it is not measured") == 4
+
+
 def test_a_database(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "plant.db") as database:
         database.execute("CREATE TABLE readings (time, flow, heat)")

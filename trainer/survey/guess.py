@@ -16,6 +16,7 @@ from models.formats.moments import (
     machine_zone,
     moment_of,
 )
+from models.formats.recording import QUALITY, SCORE
 from models.formats.times import ELAPSED
 from models.plain_names import plain_name
 from trainer.survey.look import Looked
@@ -161,7 +162,9 @@ class _Guessing:
         for name, texts in zip(self._names, self._cells, strict=True):
             if name in self._of_time:
                 continue
-            if self._names.count(name) > 1:
+            if name == SCORE or name.endswith(QUALITY):
+                self.left_out[name] = "the gateway adds it; it is not measured"
+            elif self._names.count(name) > 1:
                 self.left_out[name] = "there are two columns of this name"
             elif name in self._timely and NAMES_A_TIME.search(name):
                 self.left_out[name] = "it has times"
@@ -208,6 +211,9 @@ class _Guessing:
         self.settings |= {"channel_column": name, "value_column": value}
         for source in sorted({text for text in texts if text}):
             self._add(source)
+        self.unsure.append(
+            f"the channels are those of the {len(texts)} rows that were looked at: are there more?"
+        )
         for other, _ in others:
             if other not in (name, value):
                 self.left_out[other] = "each row has one value, and this is another column"

@@ -88,16 +88,35 @@ def propose(
 
 
 def _common(looked: Sequence[tuple[str, Looked]]) -> Guess:
-    """Return the guess that holds for all sources: that of the first, with what others lack."""
+    """Return the guess that holds for all sources.
+
+    It is that of the first, without columns or channels that another lacks.
+    """
     (_, first), *others = looked
     found = guess(first)
+    if "channel_column" in found.settings:
+        return _together([found, *(guess(other) for _, other in others)])
     left_out = dict(found.left_out)
     for where, other in others:
-        if "channel_column" not in found.settings:
-            lacking = {one.source for one in found.channels} - set(other.names)
-            left_out |= dict.fromkeys(sorted(lacking), f"{where} has no such column")
+        lacking = {one.source for one in found.channels} - set(other.names)
+        left_out |= dict.fromkeys(sorted(lacking), f"{where} has no such column")
     channels = [one for one in found.channels if one.source not in left_out]
     return found._replace(channels=channels, left_out=left_out)
+
+
+def _together(found: Sequence[Guess]) -> Guess:
+    """Return the first guess with the channels that all have.
+
+    A channel that one of them lacks would be an error of the training.
+    """
+    first, *others = found
+    in_all = set.intersection(*({one.source for one in guess.channels} for guess in found))
+    some = {one.source: one for guess in reversed(found) for one in guess.channels}
+    left_out = first.left_out | dict.fromkeys(
+        sorted(some.keys() - in_all), "not all recordings have it, in the rows that were looked at"
+    )
+    channels = [one for one in first.channels if one.source in in_all]
+    return first._replace(channels=channels, left_out=left_out) if others else first
 
 
 def _timed(found: Guess, row_period_s: float | None, where: str) -> Guess:
