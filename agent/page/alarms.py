@@ -12,6 +12,7 @@ from agent.commands.alarms.shown import facts, label_text, row_text
 from agent.commands.alarms.table import shelving
 from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED
 from agent.handling.transition import LABELS
+from agent.page.last_time import back, last_time
 from agent.page.overview import SYMBOLS, is_active
 from agent.page.words import Words
 from agent.store.reader import Reader
@@ -74,7 +75,8 @@ def sections(alarms: Sequence[Alarm], which: str, words: Words) -> Iterator[dict
             "name": name,
             "title": words.phrase(f"section.{name}", name),
             "count": len(found),
-            "rows": [row(one, words) for one in singly],
+            "rows": [row(one, words) for one in singly[:SHOWN_MAX]],
+            "more": max(0, len(singly) - SHOWN_MAX),
             "groups": [_group(members, words) for members in floods],
         }
 
@@ -169,6 +171,8 @@ def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
             for key, fact in facts(alarm, words.moments)
         ],
         "channels": list(_channels(alarm, words)),
+        "back": back(alarm, words),
+        "last_time": last_time(alarm, words),
         "similar": [_similar(one, words) for one in alarm["similar"]],
         "logbook": list(_logbook(alarm, words)),
         "revision": handling and handling["revision"],

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -48,6 +49,21 @@ _CHART_WORDS: Final = tuple(
 )
 
 
+class _Number(Convertor[int]):
+    """The number of an alarm in an address; Starlette's own takes any, also what SQLite cannot."""
+
+    regex = "[0-9]{1,15}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("alarm", _Number())
+
+
 class Page:
     """The views of one agent's store, and the actions through its control socket.
 
@@ -83,10 +99,10 @@ class Page:
                 Route("/alarms", self._alarms),
                 Route("/alarms/{stream}/acknowledge-group", self._group, methods=["POST"]),
                 Route("/alarms/{stream}/acknowledge-group", _to_list),
-                Route("/alarms/{stream}/{number:int}", self._alarm),
-                Route("/alarms/{stream}/{number:int}/window.json", self._data.window),
-                Route("/alarms/{stream}/{number:int}/{verb}", self._act, methods=["POST"]),
-                Route("/alarms/{stream}/{number:int}/{verb}", _to_alarm),
+                Route("/alarms/{stream}/{number:alarm}", self._alarm),
+                Route("/alarms/{stream}/{number:alarm}/window.json", self._data.window),
+                Route("/alarms/{stream}/{number:alarm}/{verb}", self._act, methods=["POST"]),
+                Route("/alarms/{stream}/{number:alarm}/{verb}", _to_alarm),
                 Route("/streams/{stream}", self._stream),
                 Route("/streams/{stream}/history.json", self._data.history),
                 Route("/streams/{stream}/forecast.json", self._data.forecast),
@@ -119,7 +135,7 @@ class Page:
 
     async def _overview(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(self._look)
+        found = await self.stored.read_together(self._look)
         cards = list(overview.cards(found, words, self._described.known()))
         return await self._render(request, "overview", words, cards=cards)
 
@@ -127,7 +143,7 @@ class Page:
         words, which = self._words(request), request.query_params.get("show", "open")
         if which not in alarms.FILTERS:
             which = "open"
-        found = await self.stored.read(alarms.read_list)
+        found = await self.stored.read_together(alarms.read_list)
         sections = list(alarms.sections(found, which, words))
         return await self._render(
             request, "alarms", words, sections=sections, which=which, filters=alarms.FILTERS
@@ -160,7 +176,7 @@ class Page:
 
     async def _health(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(self._look)
+        found = await self.stored.read_together(self._look)
         seen = await self.watch.now()
         sections = list(health.sections(found.status, seen.life, words))
         return await self._render(request, "health", words, sections=sections)

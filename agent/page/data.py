@@ -31,6 +31,7 @@ _STATUSES: Final[Mapping[Code, int]] = {
 _CHANNELS_MAX: Final = 100  # named in a request
 _RIVALS_KEPT_S: Final = 60.0  # an answer costs a second of the worker or more
 _SPARK_KEPT_S: Final = 15.0  # many viewers see the same
+_SPARKS_MAX: Final = 1000
 _WIDTH, _HEIGHT = 240, 40
 _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
 
@@ -102,8 +103,12 @@ class Data:
             except ChartError as error:
                 return refusal(error)
             picture = sparkline(found["times"], found["score_max"], now_s)
+            if len(self._sparks) >= _SPARKS_MAX:  # as a stream may have any name
+                self._sparks.clear()
             self._sparks[stream] = now_s, picture
-        return Response(picture, media_type="image/svg+xml")
+        # else a browser would ask for all pictures with each refresh
+        kept = {"Cache-Control": f"private, max-age={_SPARK_KEPT_S:.0f}"}
+        return Response(picture, media_type="image/svg+xml", headers=kept)
 
 
 def _number(wanted: QueryParams, name: str, default: float | None = None) -> float:

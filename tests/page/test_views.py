@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +24,7 @@ from agent.page import actions, alarms, overview, streams
 from agent.page.data import sparkline
 from agent.page.overview import STATES, SYMBOLS, state_of
 from agent.page.rivals import in_words
-from agent.page.watch import counted
+from agent.page.watch import Look, counted
 from agent.page.words import LANGUAGE_COOKIE, Languages, Words
 from agent.store.batch import Batch
 from agent.store.reader import Reader
@@ -93,6 +96,16 @@ def test_an_alarm_that_is_over_does_not_look_active(kept: Kept) -> None:
     assert alarms.row(found[0], ENGLISH_WORDS)["symbol"] == SYMBOLS["returned"]
 
 
+def test_a_section_is_never_longer_than_a_browser_can_bear(kept: Kept) -> None:
+    """A refresh takes as long as there are rows, just when everybody looks."""
+    count = alarms.SHOWN_MAX + 50
+    kept.take(*(alarm(1, f"pump-{number}") for number in range(count)))
+    with reader_of(kept) as reader:
+        (section,) = alarms.sections(alarms.read_list(reader), "open", ENGLISH_WORDS)
+    assert section["count"] == count
+    assert (len(section["rows"]), section["more"]) == (alarms.SHOWN_MAX, 50)
+
+
 @pytest.mark.parametrize(
     ("stream", "state"),
     [
@@ -158,6 +171,27 @@ def test_alarms_are_shown_before_the_agent_has_stored_a_status(kept: Kept) -> No
     with reader_of(kept) as reader:
         (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
     assert (card["name"], card["state"]) == ("pump", "high")
+
+
+@pytest.mark.parametrize("damaged", [b"{}", zlib.compress(b"{")])
+def test_alarms_are_shown_though_the_status_cannot_be_read(kept: Kept, damaged: bytes) -> None:
+    kept.take(alarm(1, severity="high"))
+    kept.store.commit(Batch(status=lambda: "{}"), "synced")
+    with contextlib.closing(sqlite3.connect(kept.config.parent / "data" / "readings.db")) as file:
+        file.execute("UPDATE status SET document = ?", [damaged])
+        file.commit()
+    with reader_of(kept) as reader:
+        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
+        assert not Look()(reader).life.watching
+    assert card["state"] == "high"
+
+
+@pytest.mark.parametrize("key", ["ended", "limit", "quality", "probability"])
+def test_an_alarm_of_an_older_version_is_shown(kept: Kept, key: str) -> None:
+    kept.take({name: value for name, value in alarm(1, state="closed").items() if name != key})
+    with reader_of(kept) as reader:
+        told = alarms.detail(alarms.read_one(reader, "pump", 1), ENGLISH_WORDS)
+    assert told["number"] == 1
 
 
 def test_values_of_a_silent_stream_are_not_looked_for_again(kept: Kept) -> None:

@@ -99,6 +99,9 @@ def test_few_repeated_rows_and_a_machine_at_rest_are_no_leak(tmp_path: Path) -> 
         text=TEXT + EVALUATE,
     )
     assert prepare_data(config.read(path), lambda line: None).labelled
+    other[300:351] = values[1000:1051]
+    write_recording(tmp_path / "tested" / "b.csv", other_times, other)
+    assert "rows 301 to 351 of b.csv" in refused(path)
 
 
 def test_a_machine_that_repeats_itself_exactly_can_be_allowed(tmp_path: Path) -> None:

@@ -221,6 +221,7 @@ def test_the_version_of_the_code_is_its_commit_and_whether_it_was_changed(tmp_pa
     (code / "trainer").mkdir(parents=True)
     shutil.copy(ROOT / "trainer" / "code_version.py", code / "trainer")
     git(tmp_path, "init", "-q", str(code))
+    git(code, "commit", "-q", "--allow-empty", "-m", "another project")
     # a tree that does not have the code, such as that of a project with a virtual environment
     assert code_version(code).commit is None
     git(code, "add", ".")
