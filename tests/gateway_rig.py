@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
-import socket
+import os
+import pwd
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agent.control.client import ask
-from agent.handling.states import UNACKNOWLEDGED
+from agent.handling.states import UNACKNOWLEDGED, Standing
 from agent.store.reader import Reader
 from models.errors import FieldwatchError
-from tests.conftest import ROOT, WAIT_S_MAX, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
+from tests.conftest import ROOT, ZOO_BUNDLE, RealAgent, RealBroker, wait_until
 from tests.database import make_files
+from tests.page_rig import RealPage
 
 HOSTILE = '<b title="x">O\'Neill</b> & {{ 7 * 7 }}'  # printable, as a title must be
+USER = "maria"
 VALVE = "valve"  # the stream whose alarms a test raises
 FINE, HIGH, LOW = 5.0, 12.0, -1.0  # its levels
 
-# the pump has a fault at once; the valve has what a test writes
+_SENSOR_S = 0.25  # between two values of the valve
+
+# the pump has a fault at once; the valve has the level that a test sets
 _CONFIG = """
 [gateway]
 site = "plant"
@@ -36,6 +41,8 @@ host = "127.0.0.1"
 port = {port}
 [health]
 interval_s = 1
+[control]
+page_user = "{user}"
 [[streams]]
 name = "pump"
 bundle = "{bundle}"
@@ -87,15 +94,24 @@ class Gateway:
         (directory / "lines").touch()
         self.config = directory / "agent.toml"
         self.config.write_text(
-            _CONFIG.format(port=self.broker.port, bundle=ZOO_BUNDLE, hostile=json.dumps(HOSTILE))
+            _CONFIG.format(
+                port=self.broker.port,
+                user=pwd.getpwuid(os.getuid()).pw_name,
+                bundle=ZOO_BUNDLE,
+                hostile=json.dumps(HOSTILE),
+            )
         )
         self.socket = directory / "data" / "control.sock"
+        self.level = FINE  # which a test sets
+        self._closed = threading.Event()
+        self._sensor = threading.Thread(target=self._measure)
+        self._sensor.start()
         self.agent = RealAgent(self.config)
         self.start_agent()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        self._page: subprocess.Popen[bytes] | None = None
-        self.start_page()
+        self.page = RealPage(self.config, 'users_file = "page-users"')
+        self.page.add(USER, "maintainer")
+        self.page.start()
+        self.url = f"http://127.0.0.1:{self.page.port}"
 
     def start_agent(self) -> None:
         self.agent.start()
@@ -107,31 +123,11 @@ class Gateway:
         except FieldwatchError:
             return False
 
-    def start_page(self) -> None:
-        """As systemd does it: it has the socket, so no request is lost while the page starts."""
-        command = "from pathlib import Path; from agent.page.run import run; run(Path(%r))"
-        found = self._listening.fileno()
-        shell = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&{found}'
-        python = [sys.executable, "-X", "faulthandler", "-c", command % str(self.config)]
-        with (self.directory / "page.log").open("ab") as log:
-            self._page = subprocess.Popen(
-                ["bash", "-c", shell, "sh", *python],
-                pass_fds=[found],
-                cwd=ROOT,
-                stdout=log,
-                stderr=log,
-            )
-
-    def stop_page(self) -> None:
-        """End it; the socket stays, and who connects waits."""
-        assert self._page is not None
-        self._page.terminate()
-        assert self._page.wait(WAIT_S_MAX) in (0, -signal.SIGTERM)
-
-    def set_level(self, level: float) -> None:
-        """Let the valve have this level."""
-        with (self.directory / "lines").open("a") as lines:
-            lines.write(json.dumps({"level": level}) + "\n")
+    def _measure(self) -> None:
+        """Be the valve's sensor."""
+        with (self.directory / "lines").open("a", buffering=1) as lines:
+            while not self._closed.wait(_SENSOR_S):
+                lines.write(json.dumps({"level": self.level}) + "\n")
 
     def alarms_of(self, stream: str) -> list[dict[str, Any]]:
         """Return the alarms of a stream as the store has them, in order."""
@@ -139,17 +135,25 @@ class Gateway:
             return reader.alarms_of(stream, 1000)[::-1]
 
     def ask(self, verb: str, stream: str, number: int, **more: Any) -> None:
-        """Handle an alarm from elsewhere."""
-        ask(self.socket, f"alarm.{verb}", {"stream": stream, "number": number, **more})
+        """Handle an alarm from elsewhere, as it is now."""
+        revision = next(
+            standing.revision
+            for (name, _), standing in self._standings().items()
+            if name == stream and standing.number == number
+        )
+        named = {"stream": stream, "number": number, "revision": revision}
+        ask(self.socket, f"alarm.{verb}", {**named, **more})
 
     def calm(self, stream: str) -> None:
         """Let no alarm of a stream wait for anybody, now that none is active."""
         for verb, states in (("unshelve", {"SHLVD"}), ("acknowledge", UNACKNOWLEDGED)):
-            with Reader(self.directory / "data") as reader:
-                standings = reader.standings()
-            for (name, _), standing in standings.items():
+            for (name, _), standing in self._standings().items():
                 if name == stream and standing.state in states:
                     self.ask(verb, stream, standing.number)
+
+    def _standings(self) -> dict[tuple[str, str], Standing]:
+        with Reader(self.directory / "data") as reader:
+            return reader.standings()
 
     def command(self, *words: str) -> Any:
         ended = subprocess.run(
@@ -162,9 +166,9 @@ class Gateway:
         return json.loads(ended.stdout)
 
     def close(self) -> None:
-        if self._page is not None and self._page.poll() is None:
-            self.stop_page()
-        self._listening.close()
+        self._closed.set()
+        self._sensor.join()
+        self.page.stop()
         if self.agent.process is not None and self.agent.process.poll() is None:
             self.agent.stop()
         self.broker.kill()
@@ -177,4 +181,4 @@ def gateway_in(directory: Path) -> Iterator[Gateway]:
         yield gateway
     finally:
         gateway.close()
-        print((directory / "page.log").read_text())
+        print(gateway.agent.log(), gateway.page.log())

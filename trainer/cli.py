@@ -447,6 +447,13 @@ def schema(markdown: bool) -> int:
     help="Refuse a recording if a larger share of its rows, or of a column's cells, cannot be read."
     "  [default: 0.1]",
 )
+@click.option("--channel-column", help="Column of the channels' names, in the long form.")
+@click.option("--value-column", help="Column of the values, in the long form.")
+@click.option(
+    "--row-period-s",
+    type=Number(0, min_open=True),
+    help="Seconds from row to row, of arrays and Parquet files without times.",
+)
 @click.option(
     "--grace-s",
     type=Number(min=0),
@@ -470,11 +477,16 @@ def evaluate(
     clock_column: str | None,
     layout: Layout,
     bad_share_max: float | None,
+    channel_column: str | None,
+    value_column: str | None,
+    row_period_s: float | None,
     grace_s: float,
     trained_on: tuple[Path, ...],
     as_json: bool,
 ) -> int:
-    """Score RECORDINGS (CSV) with a sealed BUNDLE, and compare its events with labels.
+    """Score RECORDINGS with a sealed BUNDLE, and compare its events with labels.
+
+    RECORDINGS are CSV files, also .csv.gz, Parquet files or arrays, as for the training.
 
     The labels of X.csv are in X.labels.csv beside it. A recording without labels counts as free of
     faults. --trained-on checks the metrics in the bundle: if the command cannot reproduce them, the
@@ -488,6 +500,13 @@ def evaluate(
         raise click.UsageError("--labels needs exactly one recording")
     if bad_share_max is not None:
         layout = layout._replace(bad_share_max=bad_share_max)
+    if (channel_column is None) != (value_column is None):
+        raise click.UsageError("--channel-column and --value-column belong together")
+    if channel_column is not None and value_column is not None:
+        from models.formats.recording import Long
+
+        layout = layout._replace(long=Long(channel_column, value_column))
+    layout = layout._replace(row_period_s=row_period_s)
     metrics = evaluation.evaluate(
         bundle, recordings, labels, time_column, grace_s, trained_on, layout, clock_column
     )

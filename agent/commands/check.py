@@ -177,7 +177,7 @@ def _stream(
             return Finding(False, what, said, BundleError.exit_code)
         _check_settings(config, stream, choice.detector)
     except (ConfigError, InterpreterMissing) as error:
-        return Finding(False, what, str(error), error.exit_code)
+        return Finding(False, what, str(error).removeprefix(f"{what}: "), error.exit_code)
     assert choice.detector is not None
     if choice.bundle is None:
         channels = len(choice.detector.manifest.channels)

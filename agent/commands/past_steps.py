@@ -5,7 +5,7 @@ It reads the newest samples only, in pieces, so that time and memory are bounded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -15,7 +15,8 @@ from models.forecaster import Forecaster, step_numbers
 from models.messages import Float32, Float64, Int64
 
 SAMPLES_MAX: Final = 1_000_000  # the newest of all streams; the default size of the ring
-_PIECE_SAMPLES: Final = 50_000  # read at once
+CELLS_MAX: Final = 1_000_000  # steps times channels that are kept, but for the oldest piece
+_PIECE_CELLS: Final = 400_000  # samples times channels that are read at once
 
 
 class Steps(NamedTuple):
@@ -52,17 +53,32 @@ def past_steps(reader: Reader, stream: str, forecaster: Forecaster, channels: in
     layout, end = reader.layout(stream), reader.next_sample()
     since = max(0 if layout is None else layout[1], end - SAMPLES_MAX)
     period_s = forecaster.step_s / forecaster.part.step_samples
-    parts, last_s = [], 0.0
-    for begin in range(since, end, _PIECE_SAMPLES):
-        stored = reader.samples_of(stream, begin, min(begin + _PIECE_SAMPLES, end))
-        times, values = _decoded(stored, channels)
-        if len(times):
-            parts.append(_summed(step_numbers(times, forecaster.step_s, period_s), values))
-            last_s = float(times[-1])
+    parts: list[_Sums] = []  # the newest first
+    steps_left, following = CELLS_MAX // channels, 0
+    for times, values in _pieces(reader, stream, (since, end), channels):
+        if not parts:  # the step of the next sample that will come
+            ahead = step_numbers(times[-1:] + period_s, forecaster.step_s, period_s)
+            following = int(ahead[0])
+        parts.append(_summed(step_numbers(times, forecaster.step_s, period_s), values))
+        steps_left -= len(parts[-1].numbers)
+        if steps_left < 0:
+            break
     if not parts:
         return Steps(np.empty(0, np.int64), np.empty((0, channels), np.float32))
-    following = step_numbers(np.array([last_s + period_s]), forecaster.step_s, period_s)
-    return _whole(_Sums(*map(np.concatenate, zip(*parts, strict=True))), int(following[0]))
+    return _whole(_Sums(*map(np.concatenate, zip(*parts[::-1], strict=True))), following)
+
+
+def _pieces(
+    reader: Reader, stream: str, numbers: tuple[int, int], channels: int
+) -> Iterator[tuple[Float64, Float32]]:
+    """Yield times and values of a range of samples in pieces, the newest first."""
+    size = max(1, _PIECE_CELLS // channels)
+    for end in range(numbers[1], numbers[0], -size):
+        times, values = _decoded(
+            reader.samples_of(stream, max(end - size, numbers[0]), end), channels
+        )
+        if len(times):
+            yield times, values
 
 
 def _decoded(stored: Sequence[tuple[bytes, bytes]], channels: int) -> tuple[Float64, Float32]:

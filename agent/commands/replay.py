@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,11 +28,16 @@ from models.columns import Found, Sought
 from models.detector import Detector, Memory, Result
 from models.errors import ConfigError, DataError
 from models.features import features_of
+from models.formats.header import plain
+from models.formats.local_times import Unsettled, settled
 from models.formats.recording import Layout, Recorded
+from models.formats.separated import split
+from models.formats.times import Times
 from models.interpreter import Runtime
 from models.manifest import Manifest
 from models.messages import QUALITIES, Event, Readings, Samples, named_quality
 from models.settings import explain
+from models.times import iso_time
 from models.validation import ValidationError
 
 CHUNK_LINES: Final = 5000
@@ -81,9 +87,8 @@ def replay(
     samples, scored, doubtful = 0, 0, 0
     made_up: Counter[str] = Counter()
     began = time.perf_counter()
-    readings_in_order, backwards = _in_order(
-        [parser.parse(lines, 0.0) for lines in _chunks(read.rows)]
-    )
+    parts = [parser.parse(lines, 0.0) for lines in _chunks(read.rows)]
+    readings_in_order, backwards = _in_order(_settled(recording, parts, read, sought, layout))
     for readings in readings_in_order:
         aligned = aligner.push(features.push(readings) if features else readings)
         result = pipeline.step(state, aligned)
@@ -257,6 +262,44 @@ def _table(
 def _chunks(rows: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     for start in range(0, len(rows), CHUNK_LINES):
         yield rows[start : start + CHUNK_LINES]
+
+
+def _settled(
+    recording: Path, parts: Sequence[Readings], read: Recorded, sought: Sought, layout: Layout
+) -> Sequence[Readings]:
+    """Put local times of an hour that a clock shows twice into the right one, by their order.
+
+    Raises:
+        DataError: their order does not tell.
+
+    """
+    zone = Times(layout.time_format, layout.time_zone).zone
+    if zone is None or not read.rows or not _is_local(read, sought, layout):
+        return parts
+    times = np.concatenate([part.times for part in parts])
+    try:
+        made = settled(
+            times,
+            zone,
+            lambda row: datetime.fromtimestamp(float(times[row]), zone).replace(tzinfo=None),
+        )
+    except Unsettled as error:
+        raise DataError(f"{recording}: {iso_time(float(times[error.rows[0]]))}: {error}") from error
+    ends = np.cumsum([len(part.times) for part in parts])[:-1]
+    return [
+        part._replace(times=some) for part, some in zip(parts, np.split(made, ends), strict=True)
+    ]
+
+
+def _is_local(read: Recorded, sought: Sought, layout: Layout) -> bool:
+    """Whether the first row has a local time."""
+    cells = split(read.rows[0].decode(errors="replace"), read.separator)
+    names = [name for name in (*sought.time, sought.clock) if name in read.header]
+    date, *_ = names
+    columns = [date, *([sought.clock] if sought.clock in names and sought.clock != date else [])]
+    at = [read.header.index(name) for name in columns if name is not None]
+    text = " ".join(plain(cells[one]) for one in at if one < len(cells))
+    return Times(layout.time_format, layout.time_zone).shown(text) is not None
 
 
 def _in_order(parts: Sequence[Readings]) -> tuple[Sequence[Readings], int]:

@@ -435,4 +435,6 @@ def _properties(kind: int) -> Properties:
 def _explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, ConnectionError) and error.strerror:
+        return error.strerror  # without its number
     return str(error) or type(error).__name__

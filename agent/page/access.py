@@ -176,7 +176,7 @@ class Access:
             return _closing("The request is not complete.", 400)
         if not is_same_origin(request.headers):
             return _plain("This request came from another site, and was not done.", 403)
-        path, form = request.scope["path"], _fields(request, body)
+        path, form = request.scope["path"], fields(request, body)
         if path == LOG_IN and self._accounts is not None:
             return await self._log_in(request, self._accounts, form)
         if session is None:
@@ -326,7 +326,8 @@ def _address(request: Request) -> str:
     return request.client.host if request.client is not None else "an unknown address"
 
 
-def _fields(request: Request, body: bytes) -> dict[str, str]:
+def fields(request: Request, body: bytes) -> dict[str, str]:
+    """Return the fields of a form, of one that comes twice the last; {} if it is no such form."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != _FORM:
         return {}

@@ -12,12 +12,14 @@ from agent.commands.alarms.shown import facts, label_text, row_text
 from agent.commands.alarms.table import shelving
 from agent.handling.states import SUPPRESSED, UNACKNOWLEDGED
 from agent.handling.transition import LABELS
+from agent.page.last_time import back, last_time
 from agent.page.overview import SYMBOLS, is_active
 from agent.page.words import Words
 from agent.store.reader import Reader
 from agent.wording import lines as wording
 from agent.wording.advice import to_do
 from agent.wording.sentence import first_sentence, machine_of, title_of
+from models.errors import StoreError
 from models.printable import printable
 from models.times import unix_s
 
@@ -73,7 +75,8 @@ def sections(alarms: Sequence[Alarm], which: str, words: Words) -> Iterator[dict
             "name": name,
             "title": words.phrase(f"section.{name}", name),
             "count": len(found),
-            "rows": [row(one, words) for one in singly],
+            "rows": [row(one, words) for one in singly[:SHOWN_MAX]],
+            "more": max(0, len(singly) - SHOWN_MAX),
             "groups": [_group(members, words) for members in floods],
         }
 
@@ -142,7 +145,17 @@ def read_one(reader: Reader, stream: str, number: int) -> Alarm:
         NoSuchAlarm: it does not exist.
 
     """
-    return listed.one(reader, Reference(stream, number, None))
+    found = listed.one(reader, Reference(stream, number, None))
+    return found | {"foretold": found["closed"] is None and _is_foretold(reader, stream)}
+
+
+def _is_foretold(reader: Reader, stream: str) -> bool:
+    """Whether there is a forecast of the stream now."""
+    try:
+        forecast = reader.status()["streams"].get(stream, {}).get("forecast")
+    except StoreError:  # the agent has not stored a status yet
+        return False
+    return bool(forecast and not forecast.get("warm_up") and not forecast["refused"])
 
 
 def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
@@ -158,6 +171,8 @@ def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
             for key, fact in facts(alarm, words.moments)
         ],
         "channels": list(_channels(alarm, words)),
+        "back": back(alarm, words),
+        "last_time": last_time(alarm, words),
         "similar": [_similar(one, words) for one in alarm["similar"]],
         "logbook": list(_logbook(alarm, words)),
         "revision": handling and handling["revision"],
@@ -165,6 +180,7 @@ def detail(alarm: Alarm, words: Words) -> dict[str, Any]:
         "hours": SHELVE_HOURS,
         "labels": LABELS,
         "chart": chart(alarm, words),
+        "foretold": alarm["foretold"],
         "limit": wording.observed(alarm, words.told, 8),
     }
 

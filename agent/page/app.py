@@ -8,10 +8,10 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
@@ -29,7 +29,7 @@ from agent.commands.alarms.listed import NoSuchAlarm
 from agent.commands.running import ask_running
 from agent.control.protocol import ROLES
 from agent.page import actions, alarms, events, health, overview, streams
-from agent.page.access import Notice, Why, inside
+from agent.page.access import Notice, Why, fields, inside
 from agent.page.actions import Asked
 from agent.page.charts import Charts
 from agent.page.data import Data
@@ -44,10 +44,24 @@ from models.errors import FieldwatchError, StoreError
 
 ASSETS: Final = Path(__file__).parent / "assets"
 _YEAR_S: Final = 366 * 86_400
-_FIELDS_MAX: Final = 50  # of a form
 _CHART_WORDS: Final = tuple(
     key.removeprefix("page.chart.") for key in TEXTS if key.startswith("page.chart.")
 )
+
+
+class _Number(Convertor[int]):
+    """The number of an alarm in an address; Starlette's own takes any, also what SQLite cannot."""
+
+    regex = "[0-9]{1,15}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("alarm", _Number())
 
 
 class Page:
@@ -64,6 +78,7 @@ class Page:
         self._config_file, self._viewers_max = config_file, viewers_max
         self.stored = Stored(store)
         self.watch = Watch(self.stored)
+        self._look = overview.Look()
         self._charts = Charts(config_file)
         self._data = Data(self._charts, self.stored, self._words)
         self._described = Described(self._charts)
@@ -83,9 +98,11 @@ class Page:
                 Route("/", self._overview),
                 Route("/alarms", self._alarms),
                 Route("/alarms/{stream}/acknowledge-group", self._group, methods=["POST"]),
-                Route("/alarms/{stream}/{number:int}", self._alarm),
-                Route("/alarms/{stream}/{number:int}/window.json", self._data.window),
-                Route("/alarms/{stream}/{number:int}/{verb}", self._act, methods=["POST"]),
+                Route("/alarms/{stream}/acknowledge-group", _to_list),
+                Route("/alarms/{stream}/{number:alarm}", self._alarm),
+                Route("/alarms/{stream}/{number:alarm}/window.json", self._data.window),
+                Route("/alarms/{stream}/{number:alarm}/{verb}", self._act, methods=["POST"]),
+                Route("/alarms/{stream}/{number:alarm}/{verb}", _to_alarm),
                 Route("/streams/{stream}", self._stream),
                 Route("/streams/{stream}/history.json", self._data.history),
                 Route("/streams/{stream}/forecast.json", self._data.forecast),
@@ -118,7 +135,7 @@ class Page:
 
     async def _overview(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(overview.read)
+        found = await self.stored.read_together(self._look)
         cards = list(overview.cards(found, words, self._described.known()))
         return await self._render(request, "overview", words, cards=cards)
 
@@ -126,7 +143,7 @@ class Page:
         words, which = self._words(request), request.query_params.get("show", "open")
         if which not in alarms.FILTERS:
             which = "open"
-        found = await self.stored.read(alarms.read_list)
+        found = await self.stored.read_together(alarms.read_list)
         sections = list(alarms.sections(found, which, words))
         return await self._render(
             request, "alarms", words, sections=sections, which=which, filters=alarms.FILTERS
@@ -153,13 +170,13 @@ class Page:
 
     async def _stream(self, request: Request) -> Response:
         words, name = self._words(request), request.path_params["stream"]
-        found = await self.stored.read(lambda reader: streams.read(reader, name))
+        found = await self.stored.read(lambda reader: streams.read(reader, name, self._look))
         detail = streams.detail(name, found, words, self._described.known())
         return await self._render(request, "stream", words, stream=detail)
 
     async def _health(self, request: Request) -> Response:
         words = self._words(request)
-        found = await self.stored.read(overview.read)
+        found = await self.stored.read_together(self._look)
         seen = await self.watch.now()
         sections = list(health.sections(found.status, seen.life, words))
         return await self._render(request, "health", words, sections=sections)
@@ -195,8 +212,7 @@ class Page:
             await self._request(request, read())
         except FieldwatchError as error:
             return await self._show_alarm(request, str(error), form, actions.status_of(error))
-        stream, number = request.path_params["stream"], request.path_params["number"]
-        return RedirectResponse(f"/alarms/{stream}/{number}?done=1", 303)
+        return RedirectResponse(f"{_place(request)}?done=1", 303)
 
     async def _request(self, request: Request, asked: Asked) -> dict[str, Any]:
         """Ask the agent, for the person who is logged in."""
@@ -286,6 +302,20 @@ def chart_words(words: Words) -> str:
     return json.dumps(known | now)
 
 
+async def _to_list(_: Request) -> Response:
+    """Go to the list: a refused form leaves its address in the browser, which may load it again."""
+    return RedirectResponse("/alarms", 303)
+
+
+async def _to_alarm(request: Request) -> Response:
+    """Go to the alarm of a form; see ``_to_list``."""
+    return RedirectResponse(_place(request), 303)
+
+
+def _place(request: Request) -> str:
+    return f"/alarms/{request.path_params['stream']}/{request.path_params['number']}"
+
+
 def _session(request: Request) -> Session | None:
     """Return the log-in of a request; None also without the guard before the views."""
     found: Session | None = getattr(request.state, "session", None)
@@ -294,5 +324,4 @@ def _session(request: Request) -> Session | None:
 
 async def form_of(request: Request) -> dict[str, str]:
     """Return the fields of a form; of a field that comes twice, the last one."""
-    body = (await request.body()).decode("utf-8", "replace")
-    return dict(parse_qsl(body, max_num_fields=_FIELDS_MAX))
+    return fields(request, await request.body())

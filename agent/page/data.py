@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
@@ -30,6 +31,7 @@ _STATUSES: Final[Mapping[Code, int]] = {
 _CHANNELS_MAX: Final = 100  # named in a request
 _RIVALS_KEPT_S: Final = 60.0  # an answer costs a second of the worker or more
 _SPARK_KEPT_S: Final = 15.0  # many viewers see the same
+_SPARKS_MAX: Final = 1000
 _WIDTH, _HEIGHT = 240, 40
 _SCORE_TOP: Final = 2.0  # of a sparkline, if no score is higher
 
@@ -39,7 +41,8 @@ class Data:
 
     def __init__(self, charts: Charts, stored: Stored, words: Callable[[Request], Words]) -> None:
         self._charts, self._stored, self._words = charts, stored, words
-        self._rivals: dict[str, tuple[float, bytes]] = {}  # by stream: when it was made, answer
+        self._rivals: dict[str, tuple[float, bytes | ChartError]] = {}  # like the sparks
+        self._rivals_turn = asyncio.Lock()
         self._sparks: dict[str, tuple[float, str]] = {}  # by stream: when it was made, picture
 
     async def history(self, request: Request) -> Response:
@@ -64,15 +67,25 @@ class Data:
 
     async def rivals(self, request: Request) -> Response:
         """Answer with the rivals of a stream's forecast, in the viewer's words."""
-        stream, now_s = request.path_params["stream"], time.monotonic()
-        made_s, body = self._rivals.get(stream, (-math.inf, b""))
-        if now_s - made_s > _RIVALS_KEPT_S:
-            try:
-                body = await self._charts.rivals(stream)
-            except ChartError as error:
-                return refusal(error)
-            self._rivals[stream] = now_s, body
-        return JSONResponse(in_words(json.loads(body), self._words(request)))
+        stream = request.path_params["stream"]
+        async with self._rivals_turn:  # viewers who come at once wait for one answer
+            made_s, answer = self._rivals.get(stream, (-math.inf, b""))
+            if time.monotonic() - made_s > _RIVALS_KEPT_S:
+                answer = await self._compared(stream)
+        if isinstance(answer, ChartError):
+            return refusal(answer)
+        return JSONResponse(in_words(json.loads(answer), self._words(request)))
+
+    async def _compared(self, stream: str) -> bytes | ChartError:
+        """Ask the worker; keep its answer, and also that the history does not suffice."""
+        try:
+            answer: bytes | ChartError = await self._charts.rivals(stream)
+        except ChartError as error:
+            answer = error
+            if error.code != "impossible":
+                return error
+        self._rivals[stream] = time.monotonic(), answer
+        return answer
 
     async def window(self, request: Request) -> Response:
         """Answer with what the detector saw and expected around an alarm; null if it is gone."""
@@ -90,8 +103,12 @@ class Data:
             except ChartError as error:
                 return refusal(error)
             picture = sparkline(found["times"], found["score_max"], now_s)
+            if len(self._sparks) >= _SPARKS_MAX:  # as a stream may have any name
+                self._sparks.clear()
             self._sparks[stream] = now_s, picture
-        return Response(picture, media_type="image/svg+xml")
+        # else a browser would ask for all pictures with each refresh
+        kept = {"Cache-Control": f"private, max-age={_SPARK_KEPT_S:.0f}"}
+        return Response(picture, media_type="image/svg+xml", headers=kept)
 
 
 def _number(wanted: QueryParams, name: str, default: float | None = None) -> float:

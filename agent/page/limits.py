@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import h11
 from starlette.types import Message, Receive
@@ -36,6 +36,9 @@ class Gone(Exception):
 
 class BoundedProtocol(H11Protocol):
     """A connection that ends if its client is too slow; see ``uvicorn.Config(http=...)``."""
+
+    request_s_max: ClassVar[float] = REQUEST_S_MAX
+    answer_s_max: ClassVar[float] = ANSWER_S_MAX
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to watch the client, or hang up if there are too many."""
@@ -78,9 +81,8 @@ class BoundedProtocol(H11Protocol):
             self._sends_since_s = None
         elif self._sends_since_s is None:
             self._sends_since_s = now_s
-        if _over(self._asks_since_s, REQUEST_S_MAX, now_s) or _over(
-            self._sends_since_s, ANSWER_S_MAX, now_s
-        ):
+        asks_too_long = _over(self._asks_since_s, self.request_s_max, now_s)
+        if asks_too_long or _over(self._sends_since_s, self.answer_s_max, now_s):
             self.transport.abort()  # to close it would wait until all is sent
             return
         self._looking = self.loop.call_later(_LOOK_S, self._look)

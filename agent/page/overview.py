@@ -19,6 +19,7 @@ from models.errors import StoreError
 
 VALUES_MAX: Final = 3  # shown of a stream
 _ALARMS_READ: Final = 200
+_SAMPLES_SEARCHED: Final = 50_000  # of all streams, for the newest values of one
 # the state of a stream, the most urgent first; each has a word, a symbol and a color
 STATES: Final = (
     "high",
@@ -58,25 +59,51 @@ class Overview(NamedTuple):
     newest: Mapping[str, Mapping[str, float | None]]  # stream -> channel -> value
 
 
-def read(reader: Reader) -> Overview:
-    """Read what the view shows.
+class Look:
+    """Reads what the view shows; the thread that reads the store uses it.
 
-    Raises:
-        StoreError: there is no database.
-
+    The database has no index by stream, so the newest values of a stream that is silent take long
+    to find. They are looked for again only once the status names a newer sample.
     """
-    alarms = listed.alarms(reader, _ALARMS_READ, open_only=True)
-    try:
-        status = reader.status()
-    except StoreError:  # none yet
-        return Overview({}, alarms, {})
-    return Overview(status, alarms, {name: newest(reader, name) for name in status["streams"]})
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str | None, Mapping[str, float | None]]] = {}
+
+    def __call__(self, reader: Reader) -> Overview:
+        """Read it.
+
+        Raises:
+            StoreError: there is no database.
+
+        """
+        alarms = listed.alarms(reader, _ALARMS_READ, open_only=True)
+        try:
+            status = reader.status()
+        except StoreError:  # none yet
+            return Overview({}, alarms, {})
+        since = max(0, reader.next_sample() - _SAMPLES_SEARCHED)
+        self._known = {
+            name: self._newest(reader, name, stream.get("last_sample"), since)
+            for name, stream in status["streams"].items()
+        }
+        return Overview(status, alarms, {name: found for name, (_, found) in self._known.items()})
+
+    def _newest(
+        self, reader: Reader, stream: str, sampled: str | None, since: int
+    ) -> tuple[str | None, Mapping[str, float | None]]:
+        before = self._known.get(stream)
+        if before is not None and before[0] == sampled:
+            return before
+        return sampled, newest(reader, stream, since)
 
 
-def newest(reader: Reader, stream: str) -> dict[str, float | None]:
-    """Return the newest values of a stream's channels, as they were measured; None: no value."""
+def newest(reader: Reader, stream: str, since: int = 0) -> dict[str, float | None]:
+    """Return the newest values of a stream's channels, as they were measured; None: no value.
+
+    Samples with a number below ``since`` are too old.
+    """
     layout = reader.layout(stream)
-    chunks = reader.newest_samples(stream, 1)
+    chunks = reader.newest_samples(stream, 1, since)
     if layout is None or not chunks:
         return {}
     names, _ = layout
@@ -98,7 +125,7 @@ def cards(found: Overview, words: Words, known: Known) -> Iterator[dict[str, Any
 def _card(
     name: str, alarms: Sequence[Alarm], found: Overview, words: Words, known: Known
 ) -> dict[str, Any]:
-    stream = found.status["streams"].get(name, {})
+    stream = found.status.get("streams", {}).get(name, {})
     first = alarms[0] if alarms else None
     score, sampled = stream.get("last_score"), stream.get("last_sample")
     age_s = words.moments.between_s(sampled, None)

@@ -30,16 +30,15 @@ def run(settings: Settings) -> None:
     refuse_exposed(sockets, protected=settings.users is not None)
     accounts = None if settings.users is None else Accounts(settings.users)
     _tell(settings, accounts, sockets)
-    access = guarded(settings, accounts)
+    page = Page(Path(settings.config_file), store_directory(Path(settings.config_file)))
+    access = guarded(page, settings, accounts)
     app = Secured(access, (settings.host, *settings.host_names, *addresses(sockets)))
     idle_s = settings.idle_exit_s if passed and settings.idle_exit_s > 0 else None
-    serve(app, sockets, settings, idle_s, lambda: access.in_use)
+    serve(app, sockets, idle_s, lambda: access.in_use, page.watch.close, settings.certificate)
 
 
-def guarded(settings: Settings, accounts: Accounts | None) -> Access:
-    """Return the views of the agent with this configuration, behind their guard."""
-    config_file = Path(settings.config_file)
-    page = Page(config_file, store_directory(config_file))
+def guarded(page: Page, settings: Settings, accounts: Accounts | None) -> Access:
+    """Return the views behind their guard."""
     times = settings.session_idle_s, settings.session_s
     return Access(page.app(), page, accounts, settings.tls, *times)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from agent.page.limits import HEADER_BYTES_MAX, BoundedProtocol
-from agent.page.settings import Settings
+from agent.page.settings import Certificate
 from models.errors import ConfigError, FieldwatchError
 
 _FIRST_PASSED: Final = 3  # as SD_LISTEN_FDS_START of sd_listen_fds(3)
@@ -61,6 +61,10 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
+async def _nothing() -> None:
+    """Do nothing, where nothing needs to be told that the server ends."""
+
+
 class Server(uvicorn.Server):
     """A server that ends when it has been idle for long enough.
 
@@ -68,6 +72,7 @@ class Server(uvicorn.Server):
         config: Of uvicorn.
         idle_exit_s: Seconds without any connection after which it ends; None: it never does.
         in_use: Whether it must not end, as somebody is logged in: sessions end with it.
+        stopping: Called when it begins to end.
 
     """
 
@@ -76,9 +81,15 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         idle_exit_s: float | None,
         in_use: Callable[[], bool] = lambda: False,
+        stopping: Callable[[], Awaitable[None]] = _nothing,
     ) -> None:
         super().__init__(config)
-        self._idle_exit_s, self._in_use = idle_exit_s, in_use
+        self._idle_exit_s, self._in_use, self._stopping = idle_exit_s, in_use, stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams of events, which would never end by themselves; then the rest."""
+        await self._stopping()
+        await super().shutdown(sockets)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until a signal, or until it has been idle for long enough."""
@@ -101,11 +112,12 @@ class Server(uvicorn.Server):
 def serve(
     app: ASGIApp,
     sockets: list[socket.socket],
-    settings: Settings,
     idle_exit_s: float | None,
-    in_use: Callable[[], bool],
+    in_use: Callable[[], bool] = lambda: False,
+    stopping: Callable[[], Awaitable[None]] = _nothing,
+    certificate: Certificate | None = None,
 ) -> None:
-    """Serve the page until it is stopped.
+    """Serve the page until it is stopped; ``certificate``: by TLS. The rest is of ``Server``.
 
     Raises:
         ConfigError: the certificate or its key cannot be used.
@@ -118,18 +130,18 @@ def serve(
         access_log=False,
         server_header=False,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=2,  # streams of events never end by themselves
+        timeout_graceful_shutdown=2,
         proxy_headers=False,
         lifespan="on",
         ws="none",
         http=BoundedProtocol,
         h11_max_incomplete_event_size=HEADER_BYTES_MAX,
-        ssl_certfile=settings.certificate_file,
-        ssl_keyfile=settings.key_file,
+        ssl_certfile=certificate and certificate.file,
+        ssl_keyfile=certificate and certificate.key_file,
     )
     try:
         config.load()
     except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(filter(None, (settings.certificate_file, settings.key_file)))
+        files = ", ".join(filter(None, certificate or ()))
         raise ConfigError(f"the page's certificate cannot be used: {files}: {error}") from error
-    asyncio.run(Server(config, idle_exit_s, in_use).serve(sockets))
+    asyncio.run(Server(config, idle_exit_s, in_use, stopping).serve(sockets))

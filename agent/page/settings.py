@@ -7,6 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+class Certificate(NamedTuple):
+    """The files of the page's certificate."""
+
+    file: str
+    key_file: str | None  # None: the certificate's file has the key, too
+
+
 class Settings(NamedTuple):
     """What of the configuration the page needs; the command ``page`` has checked it."""
 
@@ -35,6 +42,13 @@ class Settings(NamedTuple):
     def users(self) -> Path | None:
         """The file of the users."""
         return None if self.users_file is None else Path(self.users_file)
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """The certificate; None: the page speaks plain HTTP."""
+        if self.certificate_file is None:
+            return None
+        return Certificate(self.certificate_file, self.key_file)
 
     @property
     def tls(self) -> bool:

@@ -30,15 +30,15 @@ class Found(NamedTuple):
     alarms: list[Alarm]  # the newest, the newest first
 
 
-def read(reader: Reader, stream: str) -> Found:
-    """Read what the view shows.
+def read(reader: Reader, stream: str, look: overview.Look) -> Found:
+    """Read what the view shows; ``look`` reads that of all streams.
 
     Raises:
         NoSuchStream: the agent has no such stream.
         StoreError: there is no database.
 
     """
-    found = overview.read(reader)
+    found = look(reader)
     layout = reader.layout(stream)
     if layout is None and stream not in found.status.get("streams", {}):
         raise NoSuchStream(f"there is no stream {stream!r}")

@@ -96,6 +96,7 @@ class Watch:
         self._stored, self._look = stored, Look()
         self._changed = asyncio.Condition()
         self._seen: Seen | None = None
+        self._closed = False
         self._task: asyncio.Task[None] | None = None
         self.viewers = 0
 
@@ -109,11 +110,11 @@ class Watch:
         The first is yielded at once, so that a viewer who was away learns of what it missed.
         """
         self.viewers += 1
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep_looking())
+        if self._task is None or self._task.done():
+            self._task, self._seen = asyncio.create_task(self._keep_looking()), None
         try:
             told: Seen | None = None
-            while True:
+            while not self._closed:
                 seen = await self._next(told)
                 kind = "values" if told is not None and seen.key == told.key else "alarms"
                 told = seen
@@ -130,10 +131,19 @@ class Watch:
             async with asyncio.timeout(VALUES_S), self._changed:
                 await self._changed.wait_for(lambda: self._is_news(told))
         except TimeoutError:
-            pass
+            if self._task is not None and self._task.done():
+                self._task.result()  # raises why it looks no more: what it saw is out of date
         return await self.now() if self._seen is None else self._seen
 
+    async def close(self) -> None:
+        """Let no viewer wait for news any more."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
     def _is_news(self, told: Seen | None) -> bool:
+        if self._closed:
+            return True
         return self._seen is not None and (told is None or self._seen.key != told.key)
 
     async def _keep_looking(self) -> None:

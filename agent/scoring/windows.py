@@ -126,6 +126,7 @@ class _Growing:
     last: int  # of its last alarm
     to_come: int  # samples
     rows: list[_Rows]  # in order
+    unsaved: bool = True  # whether it differs from what was put into a batch
 
     def take(self, new: _Rows) -> None:
         """Add what it lacks of these samples."""
@@ -133,6 +134,12 @@ class _Growing:
             own = new.part(0, self.to_come).copied()
             self.to_come -= len(own.times)
             self.rows.append(own)
+            self.unsaved = True
+
+    def lacked(self, at_s: float) -> int:
+        """Return how many samples it lacked at a time, even if all have come since then."""
+        later = (np.count_nonzero(each.times > at_s + _SLACK_S) for each in self.rows)
+        return self.to_come + int(sum(later))
 
 
 class Windows(Part):
@@ -196,8 +203,8 @@ class Windows(Part):
         """Begin the windows of the alarms that opened, from the samples that are known."""
         for number, onset_s, opened_s in self._opened:
             newest = self._growing[-1] if self._growing else None
-            if newest is not None and newest.to_come * 2 >= self._samples:
-                newest.last = max(newest.last, number)
+            if newest is not None and newest.lacked(opened_s) * 2 >= self._samples:
+                newest.last, newest.unsaved = max(newest.last, number), True
             else:
                 self._growing.append(self._window(known, number, onset_s, opened_s))
         self._opened.clear()
@@ -219,8 +226,9 @@ class Windows(Part):
         self._opened.clear()
         for one in self._growing:
             one.rows = [_joined(one.rows)]
-            if len(one.rows[0].times):
+            if one.unsaved and len(one.rows[0].times):
                 batch.windows[self._stream, one.number] = self._packed(one)
+            one.unsaved = False  # a stream that is silent writes nothing
         self._growing = [one for one in self._growing if one.to_come]
 
     def _packed(self, one: _Growing) -> Window:
@@ -242,7 +250,8 @@ class Windows(Part):
         for window in unfinished:
             if watched and self._buffer is not None and window.channels == self._channels:
                 rows = [_unpacked(window)]
-                self._growing.append(_Growing(window.number, window.last, window.to_come, rows))
+                known = _Growing(window.number, window.last, window.to_come, rows, unsaved=False)
+                self._growing.append(known)
             else:
                 batch.windows[self._stream, window.number] = window._replace(to_come=0)
 
@@ -255,6 +264,7 @@ class Windows(Part):
         self._fill(known)
         for one in self._growing:
             one.rows = [each.corrected(by) for each in one.rows]
+            one.unsaved = True
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the newest samples at a stop, and delete them after the next start.
@@ -284,7 +294,7 @@ class Windows(Part):
     def close(self, batch: Batch) -> None:
         """Complete the windows as they are, because the stream leaves or gets another detector."""
         for one in self._growing:
-            one.to_come = 0
+            one.to_come, one.unsaved = 0, True
         self.put(batch)
 
 

@@ -26,6 +26,7 @@ WAITING_NOTICES_MAX: Final = 2000
 WAITING_WINDOWS_BYTES_MAX: Final = 8 * 2**20
 # part of a stream's state: number of the first stored sample that the other parts do not include
 THROUGH: Final = "through"
+LISTED: Final = "listed alarm"  # among what was shed: of the list; "alarm" is a message
 COUNTER: Final = "counter/"  # prefix of the keys of ``meta`` that hold a counter
 EVICTION: Final = ("health", "summary", "transition", "alarm")  # in this order, oldest first
 
@@ -113,6 +114,7 @@ class Batch:
         order = sorted(latest, key=lambda key: SHED_FIRST.index(latest[key]["state"]))
         for key in order[:-WAITING_ALARMS_MAX]:
             del latest[key]
+            shed[LISTED] += 1
         self.alarms = list(latest.values())
         if excess := self._shed_windows():
             shed["windows"] = excess

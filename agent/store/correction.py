@@ -179,11 +179,9 @@ def correct_windows(connection: Connection, by: Correction) -> None:
             times = unpacked_times(data)
         except ValueError:  # damaged: nobody can read it
             continue
-        corrected = by.corrected(times)
-        if corrected == times:  # and so are all earlier ones
-            by.windows = 0
-            break
-        moved.append((packed_times(corrected), number))
+        # one of a silent stream has old times only, but earlier rows may have wrong ones
+        if (corrected := by.corrected(times)) != times:
+            moved.append((packed_times(corrected), number))
     connection.executemany("UPDATE windows SET times = ? WHERE id = ?", moved)
 
 

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from agent.store.batch import EVICTION
+from agent.store.batch import EVICTION, LISTED
 from models.times import iso_time
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Trouble:
         return {
             "samples_not_stored": self._shed["samples"],
             "messages_not_stored": sum(self._shed[kind] for kind in EVICTION),
-            "alarms_not_stored": self._shed["alarm"],
+            "alarms_not_stored": self._shed["alarm"] + self._shed[LISTED],  # sent, or in the list
             "logbook_not_stored": self._shed["logbook"],
             "notices_not_stored": self._shed["notices"],
             "windows_not_stored": self._shed["windows"],

@@ -194,13 +194,20 @@ class Reader:
         """Return the agent's last status.
 
         Raises:
-            StoreError: there is no database, or it has no status yet.
+            StoreError: there is no database, or it has no status that this version can read.
 
         """
         rows = self._query(READINGS, "SELECT document FROM status", [])
         if not rows:
             raise StoreError(f"{self._directory}: no status yet; is the agent running?")
-        document: dict[str, Any] = json.loads(zlib.decompress(rows[0][0]))
+        try:
+            document: dict[str, Any] = json.loads(zlib.decompress(rows[0][0]))
+        except (
+            zlib.error,
+            ValueError,
+            TypeError,
+        ) as error:  # damaged, or text: of an early version
+            raise StoreError(f"{self._directory}: its status cannot be read: {error}") from error
         return document
 
     def held(self) -> bool | None:

@@ -205,8 +205,9 @@ class _Reading:
             low = max(low, self._newest(table.rows_max) or low)
         if high is not None or (last := self._last_before_damage(low)) is None:
             return [(low, _FAR if high is None else high)]
-        # the newest page is damaged, so that nothing says how far the numbers go
-        return [(low, last), (last + 1, last + max(last - low, _BEYOND_MIN))]
+        # the newest page is damaged; an index may say how far the numbers go
+        high = self._one(f"SELECT max(+{table.key}) FROM {table.name}")  # noqa: S608
+        return [(low, last), (last + 1, high or last + max(last - low, _BEYOND_MIN))]
 
     def _last_before_damage(self, low: int) -> int | None:
         table, last = self._table, None

@@ -54,7 +54,7 @@ class WindowTable:
         Windows of labelled alarms go last. ``orphaned``: whether alarms were dropped, whose windows
         go with them. Returns the totals for the time after the commit.
         """
-        changed = orphaned
+        changed = orphaned or self.totals.bytes > self.bytes_max
         for window in windows:
             self._write(records, window)
             changed = True

@@ -56,7 +56,7 @@ class Times:
             raise ValueError(
                 f"{form!r} must be auto, elapsed, excel, or a pattern such as '%d.%m.%Y %H:%M'"
             )
-        self._form = form
+        self.form = form
         self._zone = None if zone is None else zone_named(zone)
         self.numbers_are_times = "%" not in form  # with a pattern, 20251128 may be a date
         self.has_comma = "," in form
@@ -70,7 +70,7 @@ class Times:
         text = text.strip()
         try:
             if not self.numbers_are_times:
-                moment = datetime.strptime(text, self._form)  # noqa: DTZ007 - has the zone below
+                moment = datetime.strptime(text, self.form)  # noqa: DTZ007 - has the zone below
                 return self._timestamp(moment)
             # most times are numbers; a date has its first dash here
             if text[4:5] != "-" or (match := _ISO.fullmatch(text)) is None:
@@ -93,7 +93,7 @@ class Times:
         if self._zone is None and self._is_local(text.strip()):
             return f"{text!r} has no offset from UTC: add Z or +02:00 to it, or set time_zone"
         if not self.numbers_are_times:
-            return f"{text!r} is not a time of the format {self._form!r}"
+            return f"{text!r} is not a time of the format {self.form!r}"
         try:
             number(text)
         except ValueError:
@@ -108,7 +108,7 @@ class Times:
         if self.numbers_are_times:
             return _ISO.fullmatch(text) is not None
         try:
-            datetime.strptime(text, self._form)  # noqa: DTZ007 - only whether it can be read
+            datetime.strptime(text, self.form)  # noqa: DTZ007 - only whether it can be read
         except ValueError:
             return False
         return True
@@ -124,10 +124,10 @@ class Times:
             return None
         text = text.strip()
         try:
-            if self._form == EXCEL:
+            if self.form == EXCEL:
                 return _clock_of_day(number(text.replace(",", ".")))
             if not self.numbers_are_times:
-                moment = datetime.strptime(text, self._form)  # noqa: DTZ007 - as ``seconds``
+                moment = datetime.strptime(text, self.form)  # noqa: DTZ007 - as ``seconds``
                 return moment if moment.tzinfo is None else None
         except (ValueError, OverflowError):
             return None
@@ -146,7 +146,7 @@ class Times:
 
     def scaled(self, times: Float64) -> Float64:
         """Convert times (n,) in another unit to Unix seconds; return others unchanged."""
-        if self._form == EXCEL:
+        if self.form == EXCEL:
             return np.array([self._of_day(day) for day in times.tolist()])
         for per_second in _EPOCHS:
             inside = (times >= TIME_MIN * per_second) & (times <= TIME_MAX * per_second)
@@ -156,11 +156,11 @@ class Times:
 
     def written(self, unix_s: float) -> str:
         """Format a time so that ``seconds`` and ``scaled`` can read it."""
-        if self._form in (AUTO, ELAPSED):
+        if self.form in (AUTO, ELAPSED):
             return f"{unix_s:.6f}"
         moment = datetime.fromtimestamp(unix_s, self._zone or UTC)
-        if self._form != EXCEL:
-            return moment.strftime(self._form)
+        if self.form != EXCEL:
+            return moment.strftime(self.form)
         as_utc_s = moment.replace(tzinfo=UTC).timestamp()
         return f"{(as_utc_s - _EXCEL_DAY_0) / _DAY_S:.9f}"
 

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from click.testing import CliRunner, Result
@@ -117,6 +119,32 @@ def test_replay_reads_a_date_and_a_time_of_day(recording: Path, tmp_path: Path) 
     refused = call("replay", apart, "--bundle", ZOO_BUNDLE, "--time-column", "Zeit")
     assert "no column 'Zeit'" in str(refused.exception)
     assert "it needs Zeit and channels" in str(refused.exception)
+
+
+def test_replay_reads_the_hour_that_a_clock_shows_twice(recording: Path, tmp_path: Path) -> None:
+    header, *rows = recording.read_text().splitlines()
+    berlin, autumn_s = ZoneInfo("Europe/Berlin"), 1_761_440_400.0  # 2025-10-26, 03:00 becomes 02:00
+    local = tmp_path / "local.csv"
+    shift_s = autumn_s - float(rows[len(rows) // 2].split(",")[0])
+
+    def write(some: list[str]) -> None:
+        with local.open("w") as file:
+            file.write(f"{header}\n")
+            for row in some:
+                time, _, values = row.partition(",")
+                moment = datetime.fromtimestamp(float(time) + shift_s, berlin)
+                file.write(f"{moment:%Y-%m-%d %H:%M:%S.%f},{values}\n")
+
+    write(rows)
+    command = ("replay", local, "--bundle", ZOO_BUNDLE, "--json", "--time-zone", "Europe/Berlin")
+    usual = json.loads(call("replay", recording, "--bundle", ZOO_BUNDLE, "--json").output)
+    told = json.loads(call(*command).output)
+    for key in ("samples", "scored", "rejected"):
+        assert told[key] == usual[key]
+    assert [event["number"] for event in told["events"]] == [e["number"] for e in usual["events"]]
+    half = len(rows) // 2
+    write([*rows[:half], *rows[half - 40 : half - 20], *rows[half:]])
+    assert "shows this hour twice" in str(call(*command).exception)
 
 
 def test_replay_says_which_channels_the_recording_does_not_have(

@@ -44,7 +44,7 @@ def open_page(
 
     yield opening
     for number, one in enumerate(opened):
-        if request.node.stash.get(_FAILED, False):
+        if request.node.stash.get(_FAILED, False) and not one.page.is_closed():
             picture = tmp_path / f"page-{number}.png"
             one.page.screenshot(path=picture, full_page=True)
             print(f"{one.page.url} when it failed: {picture}")

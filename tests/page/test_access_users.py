@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -60,6 +61,19 @@ def test_a_letter_is_the_same_letter_however_it_is_typed(path: Path) -> None:
     add(path, "maria", "caf\u00e9 con leche")
     assert verified(read_users(path), "maria", "cafe\u0301 con leche")
     assert verified(read_users(path), "maria", "\ud800 half a pair") is None
+
+
+def test_a_name_that_does_not_exist_takes_as_much_work(path: Path) -> None:
+    add(path, "maria")
+    users = read_users(path)
+
+    def work_s(name: str) -> float:  # of this thread: it does not depend on what else runs
+        begun_s = time.thread_time()
+        assert verified(users, name, "a wrong password") is None
+        return time.thread_time() - begun_s
+
+    known, unknown = (min(work_s(name) for _ in range(5)) for name in ("maria", "nobody"))
+    assert 0.5 < unknown / known < 2
 
 
 @pytest.mark.parametrize("length", [0, 9, PASSWORD_CHARS_MAX + 1])

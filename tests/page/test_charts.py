@@ -17,9 +17,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
 from agent.page.chart_protocol import ANSWER_BYTES_MAX, POINTS_MAX, REQUEST_BYTES_MAX, ChartError
 from agent.page.charts import Charts, Limits
+from agent.page.data import Data
+from agent.page.stored import Stored
+from agent.page.words import Languages
 from agent.page.worker import answered
 from agent.store.batch import Batch
 from agent.store.writer import Store
@@ -248,6 +252,28 @@ def test_rivals_without_a_past_are_refused(forecasting: Path) -> None:
     assert (error.code, "ran.json: cannot be read" in str(error)) == ("store", True)
     file.write_text(text.replace("forecasting.fieldwatch", "gone.fieldwatch"))
     assert asyncio.run(refused_by(file, lambda charts: charts.rivals("pump"))).code == "bundle"
+
+
+async def _asked_at_once(config: Path, count: int) -> list[tuple[int, dict[str, Any]]]:
+    stored, words = Stored(config.parent / "data"), Languages(config).words({})
+    async with charts_of(config, BOUND._replace(waiting_max=1)) as charts:
+        data = Data(charts, stored, lambda _: words)
+        scope = {"type": "http", "path_params": {"stream": "pump"}}
+        answers = await asyncio.gather(*(data.rivals(Request(scope)) for _ in range(count)))
+    await stored.close()
+    return [(one.status_code, json.loads(bytes(one.body))) for one in answers]
+
+
+def test_viewers_who_come_at_once_wait_for_one_comparison(
+    forecasting: Path, tmp_path: Path, forecasting_bundle: Callable[..., Bundle]
+) -> None:
+    (status, first), *others = asyncio.run(_asked_at_once(forecasting, 5))
+    assert (status, [one["line"] for one in first["lines"]]) == (200, ["last"])
+    assert others == [(status, first)] * 4
+    short = configure(tmp_path, forecasting_bundle())
+    (status, first), *others = asyncio.run(_asked_at_once(short, 5))
+    assert (status, "short history" in first["error"]) == (409, True)
+    assert others == [(status, first)] * 4
 
 
 @pytest.mark.parametrize(

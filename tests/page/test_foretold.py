@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,20 +16,11 @@ from agent.store.batch import Batch
 from agent.store.writer import Store
 from models.bundle import Bundle
 from tests.browser import PANEL, PHONE, Watched, violations
-from tests.conftest import ROOT, WAIT_S_MAX
+from tests.conftest import WAIT_S_MAX
 from tests.forecast_rig import COUPLED, NAMES, Gateway, configure, rising, write
+from tests.page_rig import RealPage
 
 OpenPage = Callable[..., Watched]
-SERVED = """
-import sys
-from pathlib import Path
-from agent.page.app import Page
-from agent.page.server import listening, serve
-socket = listening("127.0.0.1", 0)
-print(socket.getsockname()[1], flush=True)
-config = Path(sys.argv[1])
-serve(Page(config, config.parent / "data").app(), [socket], None)
-"""
 TWO = COUPLED | {  # people set the voltage, too
     "plannable": [NAMES.index("flow"), NAMES.index("voltage")],
     "effects": [[[*row, 0.0, 0.0] for row in rows] for rows in COUPLED["effects"]],
@@ -59,16 +48,10 @@ def prepared(directory: Path, old: Bundle, new: Bundle) -> Path:
 
 
 def serving(config: Path) -> Iterator[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVED, str(config)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    try:
-        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-    finally:
-        process.terminate()
-        process.wait(WAIT_S_MAX)
-        process.stdout.close()
+    page = RealPage(config)
+    page.start()
+    yield f"http://127.0.0.1:{page.port}"
+    page.stop()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -20,7 +24,7 @@ from agent.page import actions, alarms, overview, streams
 from agent.page.data import sparkline
 from agent.page.overview import STATES, SYMBOLS, state_of
 from agent.page.rivals import in_words
-from agent.page.watch import counted
+from agent.page.watch import Look, counted
 from agent.page.words import LANGUAGE_COOKIE, Languages, Words
 from agent.store.batch import Batch
 from agent.store.reader import Reader
@@ -28,7 +32,7 @@ from agent.wording import english_page, german_page
 from agent.wording.catalogue import parameters_of
 from agent.wording.language import ENGLISH, GERMAN
 from agent.wording.message import Message
-from models.messages import Samples
+from models.messages import Float32, Samples
 from tests.kept_rig import ONSET, ONSET_S, Kept, alarm
 
 LATER = datetime.fromtimestamp(ONSET_S + 3600, UTC)
@@ -92,6 +96,16 @@ def test_an_alarm_that_is_over_does_not_look_active(kept: Kept) -> None:
     assert alarms.row(found[0], ENGLISH_WORDS)["symbol"] == SYMBOLS["returned"]
 
 
+def test_a_section_is_never_longer_than_a_browser_can_bear(kept: Kept) -> None:
+    """A refresh takes as long as there are rows, just when everybody looks."""
+    count = alarms.SHOWN_MAX + 50
+    kept.take(*(alarm(1, f"pump-{number}") for number in range(count)))
+    with reader_of(kept) as reader:
+        (section,) = alarms.sections(alarms.read_list(reader), "open", ENGLISH_WORDS)
+    assert section["count"] == count
+    assert (len(section["rows"]), section["more"]) == (alarms.SHOWN_MAX, 50)
+
+
 @pytest.mark.parametrize(
     ("stream", "state"),
     [
@@ -143,7 +157,60 @@ def test_the_newest_values_are_read_without_numpy(kept: Kept) -> None:
 
 def test_a_stream_that_nobody_knows_is_named(kept: Kept) -> None:
     with reader_of(kept) as reader, pytest.raises(streams.NoSuchStream, match="'fan'"):
-        streams.read(reader, "fan")
+        streams.read(reader, "fan", overview.Look())
+
+
+def measured(stream: str, since_s: float, *values: float) -> tuple[str, Samples, Float32]:
+    rows = np.array(values, np.float32)[:, None]
+    samples = Samples(ONSET_S + since_s + np.arange(float(len(rows))), rows)
+    return stream, samples, np.zeros(len(rows), np.float32)
+
+
+def test_alarms_are_shown_before_the_agent_has_stored_a_status(kept: Kept) -> None:
+    kept.take(alarm(1, severity="high"))
+    with reader_of(kept) as reader:
+        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
+    assert (card["name"], card["state"]) == ("pump", "high")
+
+
+@pytest.mark.parametrize("damaged", [b"{}", zlib.compress(b"{")])
+def test_alarms_are_shown_though_the_status_cannot_be_read(kept: Kept, damaged: bytes) -> None:
+    kept.take(alarm(1, severity="high"))
+    kept.store.commit(Batch(status=lambda: "{}"), "synced")
+    with contextlib.closing(sqlite3.connect(kept.config.parent / "data" / "readings.db")) as file:
+        file.execute("UPDATE status SET document = ?", [damaged])
+        file.commit()
+    with reader_of(kept) as reader:
+        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
+        assert not Look()(reader).life.watching
+    assert card["state"] == "high"
+
+
+@pytest.mark.parametrize("key", ["ended", "limit", "quality", "probability"])
+def test_an_alarm_of_an_older_version_is_shown(kept: Kept, key: str) -> None:
+    kept.take({name: value for name, value in alarm(1, state="closed").items() if name != key})
+    with reader_of(kept) as reader:
+        told = alarms.detail(alarms.read_one(reader, "pump", 1), ENGLISH_WORDS)
+    assert told["number"] == 1
+
+
+def test_values_of_a_silent_stream_are_not_looked_for_again(kept: Kept) -> None:
+    """The database is searched from its end, so that takes the longer the longer it is silent."""
+    kept.store.readings.history.describe({"pump": ["flow"]})
+    look = overview.Look()
+
+    def newest(streams: dict[str, Any], *values: float) -> Mapping[str, Any]:
+        samples = [measured("pump", one, one) for one in values]
+        status = json.dumps({"streams": streams})
+        kept.store.commit(Batch(samples=samples, status=lambda: status), "synced")
+        with reader_of(kept) as reader:
+            return look(reader).newest
+
+    assert newest({"pump": {"last_sample": "now"}}, 1.0) == {"pump": {"flow": 1.0}}
+    # the status names no newer sample
+    assert newest({"pump": {"last_sample": "now"}}, 2.0) == {"pump": {"flow": 1.0}}
+    assert newest({"pump": {"last_sample": "then"}}, 3.0) == {"pump": {"flow": 3.0}}
+    assert newest({}) == {}
 
 
 def test_a_form_becomes_the_request_of_a_terminal() -> None:

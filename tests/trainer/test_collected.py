@@ -15,7 +15,7 @@ from agent.collector.reading import Message, Source
 from agent.collector.retention import FOREVER
 from models.times import iso_time
 from tests.conftest import ROOT
-from trainer import config, train
+from trainer import config, prepared
 from trainer.datasets import Label
 from trainer.datasets.labels import read_labels
 
@@ -85,8 +85,8 @@ def test_summaries(tmp_path: Path) -> None:
     path = collected(tmp_path / "collected")
     data = block("toml", "/summary/").replace("/var/lib/collected/collected.db", str(path))
     (tmp_path / "x.toml").write_text(f'[bundle]\nname = "x"\n{data}[sampling]\nperiod_s = 60.0\n')
-    (recording,) = train.sources(config.read(tmp_path / "x.toml"), lambda _: None)
-    times, values = recording.readings
+    (source,) = prepared.sources(config.read(tmp_path / "x.toml"), lambda _: None)
+    times, values = source.recording.readings
     assert times.tolist() == [BEGIN_S + 60 * minute for minute in range(MINUTES)]
     assert np.isnan(values[7, 0])
     assert values[8].tolist() == [88.0, 40.5]

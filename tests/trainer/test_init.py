@@ -114,17 +114,16 @@ FORMS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
             "time_column": "Datum",
             "clock_column": "Uhrzeit",
             "time_format": "%d.%m.%Y %H:%M:%S",
-            "separator": ";",
             "decimal": ",",
         },
     ),
     "sep= and a mark": (
         lambda path: write(path, {"t": times("%Y-%m-%d %H:%M:%S")}, above="\ufeffsep=;\r\n"),
-        {"time_column": "t", "separator": ";", "decimal": ","},
+        {"time_column": "t", "decimal": ","},
     ),
     "tabs below a title": (
         lambda path: write(path, {"Time": times("%m/%d/%Y %I:%M:%S %p")}, "\t", above="Plant 7\n"),
-        {"time_column": "Time", "time_format": "%m/%d/%Y %I:%M:%S %p", "separator": "\t"},
+        {"time_column": "Time", "time_format": "%m/%d/%Y %I:%M:%S %p"},
     ),
     "Western": (
         lambda path: write(path, {"Zeit": times("%Y-%m-%dT%H:%M:%SZ")}, encoding="latin-1"),
@@ -138,11 +137,11 @@ FORMS: dict[str, tuple[Callable[[Path], Path], dict[str, Any]]] = {
             False,
             units=False,
         ),
-        {"time_column": "ts", "separator": ",", "decimal": "."},
+        {"time_column": "ts", "decimal": "."},
     ),
     "seconds since a start": (
         lambda path: write(path, {"time": [f"{5 * row}" for row in range(ROWS)]}, ",", False),
-        {"separator": ","},
+        {"decimal": "."},
     ),
 }
 

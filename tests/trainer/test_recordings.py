@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +14,11 @@ import polars as pl
 import pytest
 
 from models.columns import Sought
-from models.errors import DataError
+from models.errors import ConfigError, DataError
 from models.formats.recording import Layout, Long
-from trainer.config import ColumnTable
+from trainer.config import ColumnTable, QueryTable
 from trainer.datasets import Recording
+from trainer.datasets.database import read_query
 from trainer.datasets.recordings import labels_path, read_recording
 
 BEGIN_S = 1_700_000_000.0
@@ -224,7 +226,7 @@ def test_arrays_without_times(tmp_path: Path) -> None:
     ("array", "said"),
     [
         (np.zeros((2, 2, 2)), "it has 3 dimensions"),
-        (np.array([object()]), "pickle"),
+        (np.array([object()]), "Python objects"),
         (np.zeros((3, 2), np.complex128), "has the type complex128"),
     ],
 )
@@ -323,3 +325,17 @@ def test_a_repeated_hour_of_parquet(tmp_path: Path) -> None:
     few.sort("time").unique(maintain_order=True).write_parquet(tmp_path / "x.parquet")
     with pytest.raises(DataError, match=r"row 2: 2025-10-26 02:00:00 \(rows up to 3, 2 in all\)"):
         read(tmp_path / "x.parquet", AUTUMN)
+
+
+@pytest.mark.parametrize("library", ["polars", "sqlalchemy"])
+def test_without_the_extra(tmp_path: Path, library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path)
+    (tmp_path / "x.csv").write_text(as_csv())
+    monkeypatch.setitem(sys.modules, library, None)
+    check(read(tmp_path / "x.csv"))  # slower
+    with pytest.raises(ConfigError, match=r"needs the extra: pip install 'fieldwatch\[ingest\]'"):
+        if library == "polars":
+            read(tmp_path / "x.parquet")
+        else:
+            query = QueryTable(name="x", url="sqlite:///x.db", query="SELECT 1")
+            read_query(tmp_path, query, SOUGHT, CHANNELS, PLAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -92,6 +93,20 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes, as hexadecimal digits.
+
+    Raises:
+        DataError: it cannot be read; the text has the file and the system's reason.
+
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 

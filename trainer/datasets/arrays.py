@@ -9,14 +9,12 @@ They may have no times: then ``row_period_s`` has the seconds from row to row.
 
 from __future__ import annotations
 
-import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +22,7 @@ import numpy.typing as npt
 from models.columns import Sought
 from models.errors import DataError
 from models.formats.recording import Layout
-from trainer.datasets import read_bytes
+from trainer.datasets import file_digest
 from trainer.datasets.raw import Raw
 from trainer.datasets.tables import Column, Moments, Numbers, raw_of
 
@@ -43,8 +41,7 @@ def read(path: Path, sought: Sought, layout: Layout) -> Raw:
         DataError: it cannot be read, or see ``trainer.datasets.tables.raw_of``.
 
     """
-    data = read_bytes(path)
-    return raw_of(ArrayFile(path, data), hashlib.sha256(data).hexdigest(), sought, layout)
+    return raw_of(ArrayFile(path), file_digest(path), sought, layout)
 
 
 class ArrayFile:
@@ -55,12 +52,14 @@ class ArrayFile:
 
     """
 
-    def __init__(self, path: Path, data: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            found = np.load(BytesIO(data), allow_pickle=False)
-            self._columns = _columns(found)
+            with path.open("rb") as file:
+                self._columns = _columns(_loaded(path, file))
         except DAMAGED as error:
+            if isinstance(error, OSError) and error.filename is not None:
+                raise DataError(f"{path}: cannot be read: {error.strerror}") from error
             raise DataError(f"{path}: it is not a whole array file of numbers: {error}") from error
         lengths = {len(column) for column in self._columns.values()}
         if len(lengths) > 1:
@@ -99,6 +98,13 @@ class ArrayFile:
             f"{self._path}: column {name!r} has the type {values.dtype}; numbers, times and texts"
             " can be read"
         )
+
+
+def _loaded(path: Path, file: BinaryIO) -> Any:
+    """Return what a file has; a table is mapped, so that only read columns take memory."""
+    if path.suffix.lower() == ".npy":
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    return np.load(file, allow_pickle=False)
 
 
 def _columns(found: Any) -> Mapping[str, _Array]:

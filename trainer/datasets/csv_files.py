@@ -14,21 +14,23 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from models.columns import Found, Sought, cut
+from models.columns import Found, Sought
 from models.errors import DataError
 from models.formats.cells import Cells, Decimal
-from models.formats.header import plain
+from models.formats.header import is_value, plain
 from models.formats.local_times import Unsettled, settled
 from models.formats.recording import Layout, Long, encoding_hint
 from models.formats.separated import ReadRow, Separated, split
 from models.formats.times import TIME_MAX, Times
 from models.messages import Bool, Float32, Float64, Int64
 from trainer.datasets import read_bytes
+from trainer.datasets.csv_text import Block, CsvText
 from trainer.datasets.long_form import LongRows, chosen, widened
+from trainer.datasets.plain_blocks import Wanted, plain_block
 from trainer.datasets.raw import Raw
 from trainer.datasets.unpacked import unpacked
 
@@ -55,10 +57,8 @@ def read(path: Path, sought: Sought, layout: Layout) -> Raw:
         times, values, rejected = _read_long(path, data, sought, layout, layout.long)
     else:
         rows = _Rows(path, data, sought, layout)
-        times, wide, numbers = rows.read()
-        times = rows.settle(times, numbers)
-        with np.errstate(over="ignore"):  # values outside float32 become missing
-            values, rejected = wide.astype(np.float32), rows.rejected
+        read = rows.read()
+        times, values, rejected = rows.settle(read.times, read.numbers), read.values, rows.rejected
     return Raw(times, values, digest, +rejected)
 
 
@@ -66,15 +66,24 @@ def _read_long(
     path: Path, data: bytes, sought: Sought, layout: Layout, long: Long
 ) -> tuple[Float64, Float32, Counter[str]]:
     rows = _Rows(path, data, sought._replace(channels=[(long.value,)]), layout)
-    times, values, numbers = rows.read()
-    there, of_rows = rows.texts(long.channel, numbers)
-    names, channels = chosen(sought.channels, there, of_rows)
+    times, values, numbers, tags = rows.read()
+    there = rows.tags()
+    names, channels = chosen(sought.channels, there, tags)
     for channel in range(len(names)):
         own = np.flatnonzero(channels == channel)
         times[own] = rows.settle(times[own], numbers[own])  # rows may be sorted by channel
     made, wide, doubled = widened(str(path), LongRows(times, channels, values[:, 0]), names, there)
     rows.rejected["duplicate"] += doubled
     return made, wide, rows.rejected
+
+
+class _Read(NamedTuple):
+    """The rows of a file or of a part of it."""
+
+    times: Float64  # (n,) Unix seconds, not settled
+    values: Float32  # (n, C)
+    numbers: Int64  # (n,) lines in the file
+    tags: Int64  # (n,) positions among the names of the long form; (0,) in another form
 
 
 class _Rows:
@@ -84,27 +93,50 @@ class _Rows:
         self._path, self._bad_share_max = path, layout.bad_share_max
         try:
             self._times = Times(layout.time_format, layout.time_zone)
-            self._recorded, found = cut(data, sought, layout)
+            self._text = CsvText(data, sought, layout)
         except ValueError as error:
             raise DataError(f"{path}: {error}") from error
+        head, found = self._text.head, self._text.found
         columns = self._columns = found.channels
         self._check_header(found, layout.long)
-        decimal: Decimal = "," if self._recorded.decimal_comma else "."
+        self._tag = None if layout.long is None else head.header.index(layout.long.channel)
+        self._tags: dict[str, int] = {}
+        decimal: Decimal = "," if head.decimal_comma else "."
         self._separated = Separated(
-            self._recorded.columns(found.meaning(columns)),
+            head.columns(found.meaning(columns)),
             columns,
-            self._recorded.separator,
-            self._recorded.decimal_comma,
+            head.separator,
+            head.decimal_comma,
             Cells(decimal, layout.missing_words),
             self._times,
             may_be_damaged=False,
         )
+        self._wanted = None if found.clock is not None else self._plainly(found)
         self.rejected: Counter[str] = Counter()
         self._first: dict[str, str] = {}  # column or "row" -> place and cause of its first fault
         self._bad: Counter[str] = Counter()
 
+    def _plainly(self, found: Found) -> Wanted:
+        """Return what is read of a plain line."""
+        head = self._text.head
+        time = head.header.index(found.time)
+        first = split(head.rows[0].decode(errors="replace"), head.separator) if head.rows else []
+        cell = plain(first[time]) if time < len(first) else ""
+        return Wanted(
+            head.separator,
+            len(head.header),
+            time,
+            [head.header.index(column) for column in found.channels],
+            self._tag,
+            self._times.numbers_are_times
+            and is_value(cell)
+            and "-" not in cell
+            and ":" not in cell,
+            head.decimal_comma,
+        )
+
     def _check_header(self, found: Found, long: Long | None) -> None:
-        header = self._recorded.header
+        header = self._text.head.header
         of_time = [found.time, *([] if found.clock is None else [found.clock])]
         of_channel = [] if long is None else [long.channel]
         for column in (*of_time, *found.channels, *of_channel):
@@ -115,24 +147,35 @@ class _Rows:
                     f"{self._path}: {count} {column!r}; the header has: {have}{encoding_hint(have)}"
                 )
 
-    def read(self) -> tuple[Float64, Float64, Int64]:
-        """Return times (n,), values (n, C), and which rows they are (n,)."""
-        read = self._recorded
-        if not read.rows:
+    def read(self) -> _Read:
+        """Read all rows.
+
+        Raises:
+            DataError: there are none, or too many cannot be used.
+
+        """
+        rows, parts = 0, []
+        for block in self._text.blocks():
+            count, some = self._block(block)
+            rows += count
+            parts += some
+        if not rows:
             raise DataError(f"{self._path}: there are no rows below the header")
-        parts = [self._block(start) for start in range(0, len(read.rows), _BLOCK_LINES)]
         for what, count in self._bad.items():
-            if count > self._bad_share_max * len(read.rows):
+            if count > self._bad_share_max * rows:
                 more = f" (and {count - 1} more)" if count > 1 else ""
                 raise DataError(
-                    f"{self._first[what]}{more}; {count} of {len(read.rows)} rows is more than"
+                    f"{self._first[what]}{more}; {count} of {rows} rows is more than"
                     f" bad_share_max = {self._bad_share_max:g} allows"
                 )
-        times, values, numbers = map(np.concatenate, zip(*parts, strict=True))
-        return times, values, numbers
+        return _Read(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def tags(self) -> list[str]:
+        """Return the names of the long form."""
+        return list(self._tags)
 
     def settle(self, times: Float64, numbers: Int64) -> Float64:
-        """Return the times (n,) of rows ``numbers`` (n,), with those of a repeated hour settled."""
+        """Return the times (n,) of lines ``numbers`` (n,), in the right one of a repeated hour."""
         if self._times.zone is None:
             return times
 
@@ -143,45 +186,54 @@ class _Rows:
             return settled(times, self._times.zone, local)
         except Unsettled as error:
             first, last = (int(numbers[error.rows[at]]) for at in (0, -1))
-            lines = self._recorded.numbers[first], self._recorded.numbers[last]
-            more = f" (rows up to line {lines[1]}, {len(error.rows)} in all)"
+            more = f" (rows up to line {last}, {len(error.rows)} in all)"
             raise DataError(
-                f"{self._path}:{lines[0]}: {self._time_text(first)!r}"
+                f"{self._path}:{first}: {self._time_text(first)!r}"
                 f"{more if first != last else ''}: {error}"
             ) from error
 
-    def texts(self, column: str, numbers: Int64) -> tuple[list[str], Int64]:
-        """Return the different texts of a column, and the position of each row's text there."""
-        at, rows = self._recorded.header.index(column), self._recorded.rows
-        known: dict[str, int] = {}
-        separator = self._recorded.separator
-        plainly = separator.encode()
-        found = np.empty(len(numbers), np.int64)
-        for place, number in enumerate(numbers.tolist()):
-            row = rows[number]
-            cell = (
-                row.split(plainly)[at].decode(errors="replace").strip()
-                if b'"' not in row and separator != " "
-                else plain(split(row.decode(errors="replace"), separator)[at])
-            )
-            found[place] = known.setdefault(cell, len(known))
-        return list(known), found
+    def _time_text(self, number: int) -> str:
+        text = self._text.line(number)
+        return self._separated.time_text(split(text, self._text.head.separator)).strip()
 
-    def _time_text(self, row: int) -> str:
-        text = self._recorded.rows[row].decode(errors="replace")
-        return self._separated.time_text(split(text, self._recorded.separator)).strip()
+    def _block(self, block: Block) -> tuple[int, list[_Read]]:
+        """Return how many rows a block has, and the rows that can be used."""
+        read = None if self._wanted is None else plain_block(block.data, self._wanted, self._times)
+        if read is not None and self._are_times(read.times).all():
+            count = len(read.times)
+            numbers = np.arange(block.number, block.number + count)
+            return count, [self._made(read.times, read.values, numbers, read.tags or [])]
+        lines = [
+            (number, line)
+            for number, line in enumerate(block.data.split(b"\n"), block.number)
+            if line and not line.isspace()
+        ]
+        starts = range(0, len(lines), _BLOCK_LINES)
+        return len(lines), [self._lines(lines[start : start + _BLOCK_LINES]) for start in starts]
 
-    def _block(self, start: int) -> tuple[Float64, Float64, Int64]:
-        rows = self._recorded.rows[start : start + _BLOCK_LINES]
+    def _made(self, times: Float64, values: Float64, numbers: Int64, tags: Sequence[str]) -> _Read:
+        known = self._tags
+        of_rows = np.array([known.setdefault(tag, len(known)) for tag in tags], np.int64)
+        with np.errstate(over="ignore"):  # values outside float32 become missing
+            return _Read(self._times.scaled(times), values.astype(np.float32), numbers, of_rows)
+
+    def _lines(self, lines: Sequence[tuple[int, bytes]]) -> _Read:
+        """Read lines with their numbers, all at once if they are clean, else one by one."""
+        rows = [line.removesuffix(b"\r") for _, line in lines]
         table = self._separated.block(rows)
+        numbers = [number for number, _ in lines]
         if table is None or not self._are_times(table[0]).all():
-            times, values, numbers = self._one_by_one(start, rows)
-            return self._times.scaled(times), values, numbers
-        return self._times.scaled(table[0]), table[1], np.arange(start, start + len(rows))
+            return self._one_by_one(numbers, rows)
+        tags = [self._tag_of(row.decode()) for row in rows] if self._tag is not None else []
+        return self._made(*table, np.array(numbers), tags)
 
-    def _one_by_one(self, start: int, rows: Sequence[bytes]) -> tuple[Float64, Float64, Int64]:
-        times, values, numbers = [], [], []
-        for number, row in enumerate(rows, start):
+    def _tag_of(self, text: str) -> str:
+        assert self._tag is not None
+        return plain(split(text, self._text.head.separator)[self._tag])
+
+    def _one_by_one(self, numbers: Sequence[int], rows: Sequence[bytes]) -> _Read:
+        times, values, used, tags = [], [], [], []
+        for number, row in zip(numbers, rows, strict=True):
             text = row.decode(errors="replace")
             read = self._separated.line(text)
             if not isinstance(read, ReadRow):
@@ -194,9 +246,10 @@ class _Rows:
                 self._count(number, read, text)
                 times.append(read.time)
                 values.append(read.values)
-                numbers.append(number)
+                used.append(number)
+                tags += [] if self._tag is None else [self._tag_of(text)]
         wide = np.array(values).reshape(-1, len(self._columns))
-        return np.array(times), wide, np.array(numbers, np.int64)
+        return self._made(np.array(times), wide, np.array(used, np.int64), tags)
 
     def _are_times(self, times: Float64) -> Bool:
         times = self._times.scaled(times)
@@ -204,8 +257,8 @@ class _Rows:
 
     def _refuse(self, row: int, cause: str, text: str) -> None:
         """Count a row that cannot be used, or that can be used only in part."""
-        cells = split(text, self._recorded.separator)
-        width = len(self._recorded.header)
+        cells = split(text, self._text.head.separator)
+        width = len(self._text.head.header)
         if cause == "bad_time" or (cause == "malformed" and len(cells) == width):
             said = self._times.explain(self._separated.time_text(cells).strip())
         else:
@@ -218,11 +271,11 @@ class _Rows:
             if cause == "no_value":
                 self.rejected[cause] += 1
                 continue
-            cell = split(text, self._recorded.separator)[self._recorded.header.index(column)]
+            cell = split(text, self._text.head.separator)[self._text.head.header.index(column)]
             said = f"{column}: {cell.strip()!r} is not a number{encoding_hint(cell)}"
             self._note(column, row, cause, said)
 
     def _note(self, what: str, row: int, cause: str, said: str) -> None:
         self.rejected[cause] += 1
         self._bad[what] += 1
-        self._first.setdefault(what, f"{self._path}:{self._recorded.numbers[row]}: {said}")
+        self._first.setdefault(what, f"{self._path}:{row}: {said}")

@@ -34,7 +34,7 @@ class LongRows(NamedTuple):
 
     times: Float64  # (n,)
     channels: Int64  # (n,) positions of the channels; -1: of none that is read
-    values: Float64  # (n,)
+    values: Float32 | Float64  # (n,)
 
 
 def widened(

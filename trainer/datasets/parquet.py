@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,6 +12,7 @@ from models.columns import Sought
 from models.errors import ConfigError, DataError
 from models.formats.recording import Layout
 from models.messages import Float64
+from trainer.datasets import file_digest
 from trainer.datasets.raw import Raw
 from trainer.datasets.tables import Column, Moments, Numbers, raw_of
 
@@ -30,7 +30,7 @@ def read(path: Path, sought: Sought, layout: Layout) -> Raw:
         DataError: it cannot be read, or see ``trainer.datasets.tables.raw_of``.
 
     """
-    return raw_of(ParquetFile(path), _digest(path), sought, layout)
+    return raw_of(ParquetFile(path), file_digest(path), sought, layout)
 
 
 class ParquetFile:
@@ -117,11 +117,3 @@ def _divided(series: polars.Series, per_second: int) -> tuple[polars.Series, pol
 
 def _numbers(series: polars.Series) -> Float64:
     return np.asarray(series.to_numpy(), np.float64)
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error

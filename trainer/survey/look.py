@@ -47,7 +47,7 @@ def look(path: Path) -> Looked:
     if suffix in (".parquet", ".pq"):
         return look_at(ParquetFile(path))
     if suffix in (".npy", ".npz"):
-        return look_at(ArrayFile(path, read_bytes(path)))
+        return look_at(ArrayFile(path))
     return _csv(path)
 
 

@@ -18,7 +18,7 @@ _MISSING_TOLD: Final = 0.01  # share
 _FEW: Final = 2  # levels of a switch
 _SETTINGS: Final = (  # of [data], in this order
     *("time_column", "clock_column", "time_format", "time_zone", "channel_column"),
-    *("value_column", "row_period_s", "encoding", "separator", "decimal"),
+    *("value_column", "row_period_s", "encoding", "decimal"),  # the header tells the separator
 )
 
 

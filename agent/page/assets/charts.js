@@ -125,7 +125,8 @@ class Charts {
       const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
       this.plot(title, ...this.signal(data, channel, window, at), [...times, ...limits]);
     });
-    this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }]);
+    // with the threshold in sight, whatever the scores are
+    this.plot(this.words.score, ...this.score(data, window), [...times, { y: 1, shade: color("--high") }], (_, __, high) => [0, 1.05 * Math.max(1.2, high ?? 0)]);
     if (this.table.open) this.fillTable();
   }
 
@@ -149,12 +150,12 @@ class Charts {
     return [[data.times, data.score_max], series, []];
   }
 
-  plot(title, columns, series, bands, lines) {
+  plot(title, columns, series, bands, lines, range) {
     const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
     box.appendChild(element("h3", title));
     const options = {
       width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands,
-      scales: { x: { min: this.from, max: this.to } }, legend: { show: series.length > 3, live: false },
+      scales: { x: { min: this.from, max: this.to }, y: range ? { range } : {} }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
       hooks: { setSelect: [(plot) => this.zoom(plot)] },
@@ -248,7 +249,8 @@ class Foretold {
   draw() {
     for (const plot of this.plots) plot.destroy();
     this.area.replaceChildren();
-    this.plots = this.data.channels.map((channel, at) => this.plot(channel, at));
+    const wanted = this.box.dataset.channels?.split(",");
+    this.plots = this.data.channels.map((channel, at) => !wanted || wanted.includes(channel.name) ? this.plot(channel, at) : null).filter(Boolean);
     this.explain();
   }
 
@@ -389,11 +391,60 @@ class WhatIf {
   }
 }
 
+class LastTime { // the curves of two alarms, in seconds since the onset of each
+  constructor(box) {
+    this.box = box;
+    this.words = JSON.parse(box.dataset.words);
+    this.told = box.appendChild(element("p", "", { role: "status" }));
+    this.area = box.appendChild(element("div", undefined, { class: "plots" }));
+    this.plots = [];
+    addEventListener("resize", () => { for (const plot of this.plots) plot.setSize({ width: box.clientWidth, height: HEIGHT }); });
+  }
+
+  async show() {
+    this.told.textContent = this.words.loading;
+    try {
+      const [now, then] = await Promise.all([this.past("onset"), this.past("then")]);
+      this.told.textContent = then.times.length ? "" : this.words.none;
+      for (const channel of then.times.length ? now.channels : []) this.plot(channel, now, then);
+    } catch (error) { this.told.textContent = error.message; }
+  }
+
+  async past(which) {
+    const { stream, before, after, channels } = this.box.dataset, onset = Number(this.box.dataset[which]);
+    const query = new URLSearchParams({ from: (onset - before).toFixed(3), to: (onset + Number(after)).toFixed(3), points: 300 });
+    for (const name of channels.split(",")) query.append("channel", name);
+    const data = await load(`/streams/${stream}/history.json?${query}`);
+    return { ...data, times: data.times.map((time) => Math.round(10 * (time - onset)) / 10) };
+  }
+
+  plot(channel, now, then) {
+    const other = then.channels.find((one) => one.name === channel.name);
+    if (!other) return;
+    const title = channel.unit ? `${channel.title} (${channel.unit})` : channel.title;
+    const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
+    box.appendChild(element("h3", title));
+    const [across, up] = axes(this.words);
+    const minutes = (_, ticks) => ticks.map((tick) => `${tick < 0 ? "−" : ""}${Math.abs(Math.round(tick / 6) / 10).toLocaleString(document.documentElement.lang)} min`);
+    const plot = new uPlot({
+      width: this.box.clientWidth, height: HEIGHT, axes: [{ ...across, values: minutes, incrs: [30, 60, 120, 300, 600, 900, 1800, 3600] }, up],
+      scales: { x: { time: false } }, legend: { show: true, live: false }, cursor: { drag: { setScale: false } },
+      series: [{ label: this.words.time }, { label: this.words.this, stroke: SERIES[0], width: 2, spanGaps: true },
+        { label: this.words.then, stroke: color("--text"), width: 2, dash: [6, 4], spanGaps: true }],
+      plugins: [marks([{ x: 0 }])],
+    }, uPlot.join([[now.times, channel.mean], [then.times, other.mean]]), box);
+    plot.root.querySelector("canvas").setAttribute("role", "img");
+    plot.root.querySelector("canvas").setAttribute("aria-label", `${title}: ${this.words.this}, ${this.words.then}`);
+    this.plots.push(plot);
+  }
+}
+
 async function forecastOf(box) {
-  const foretold = new Foretold(box), whatIf = new WhatIf(document.getElementById("what-if"), foretold);
-  try { whatIf.offer(await foretold.show()); }
+  const foretold = new Foretold(box), form = document.getElementById("what-if");
+  const whatIf = form && new WhatIf(form, foretold);
+  try { const data = await foretold.show(); whatIf?.offer(data); }
   catch (error) { foretold.told.textContent = error.message; }
-  foretold.compare(document.getElementById("rivals"));
+  if (form) foretold.compare(document.getElementById("rivals"));
 }
 
 for (const box of document.querySelectorAll(".chart")) {
@@ -412,3 +463,4 @@ for (const box of document.querySelectorAll(".chart")) {
     });
 }
 for (const box of document.querySelectorAll(".forecast")) forecastOf(box);
+for (const box of document.querySelectorAll(".last-time")) new LastTime(box).show();

@@ -7,12 +7,13 @@ const CLOCK_S = 30;
 const body = document.body;
 const connection = document.getElementById("connection");
 let touched = 0, row = Number(body.dataset.row), pending = false, heard = Date.now(), fresh = true;
-let unacknowledged = null, audio = null;
+let unacknowledged = null, audio = null, ahead = 0;
 
 for (const kind of ["pointerdown", "touchmove", "keydown", "wheel"])
   addEventListener(kind, () => { touched = Date.now(); }, { passive: true });
 
-const busy = () => Date.now() - touched < CALM_MS || document.querySelector("#actions details[open]")
+const writing = () => document.querySelector("#actions details[open]");
+const busy = () => Date.now() - touched < CALM_MS || writing()
   || document.activeElement?.matches("input, select, textarea");
 
 function say(text) { if (connection.textContent !== text) connection.textContent = text; }
@@ -37,34 +38,39 @@ async function refresh() {
   }
   const count = document.getElementById("count"), there = page.getElementById("count");
   if (Boolean(count) !== Boolean(there)) replaceNav(page);
+  row = Number(page.body.dataset.row); // not before: a refresh that failed is tried again
   setFresh(true);
 }
 
+const FOCUSABLE = "a, button, summary, input, select, textarea";
+const identity = (one) => one.id || one.getAttribute("href") || `${one.form?.getAttribute("action")} ${one.textContent.trim()}`;
+
 function replace(old, now) {
-  const focused = document.activeElement?.id || document.activeElement?.getAttribute("href");
+  const focused = old.contains(document.activeElement) && identity(document.activeElement);
   const opened = [...old.querySelectorAll("details")].map((one) => one.open);
   const fresh = document.importNode(now, true);
   fresh.querySelectorAll("details").forEach((one, at) => { one.open = Boolean(opened[at]); });
   old.replaceWith(fresh);
-  if (focused && document.activeElement === body)
-    (fresh.querySelector(`[href="${CSS.escape(focused)}"]`) || document.getElementById(focused))?.focus();
+  if (focused) [...fresh.querySelectorAll(FOCUSABLE)].find((one) => identity(one) === focused)?.focus();
 }
 
 function replaceNav(page) {
   const old = document.querySelector("header nav"), now = page.querySelector("header nav");
-  if (old && now) old.replaceWith(document.importNode(now, true));
+  if (old && now) replace(old, now);
 }
 
 function heardOf(event) {
   const news = JSON.parse(event.data);
   heard = Date.now();
-  const ahead = Math.round(Date.now() / 1000 - news.now);
+  const now = Date.now() / 1000 - news.now;
+  if (Math.abs(now - ahead) > CLOCK_S / 2) ahead = Math.round(now); // else it is said again and again
   say(Math.abs(ahead) > CLOCK_S ? body.dataset.clock.replace("{seconds}", String(ahead)) : "");
   title(news.unacknowledged);
   if (unacknowledged !== null && news.unacknowledged > unacknowledged) call();
   unacknowledged = news.unacknowledged;
-  if (event.type === "alarms" || !fresh || news.row !== row) { row = news.row; refresh(); }
+  if (event.type === "alarms" || !fresh || news.row !== row) refresh();
   else if (!document.querySelector(".alarm-view, .chart")) refresh();
+  if (writing()) setFresh(true); // nothing is refreshed then; the agent refuses an old revision
 }
 
 const plain = document.title;
@@ -142,3 +148,4 @@ addEventListener("visibilitychange", () => {
   if (document.visibilityState === "visible" && Date.now() - heard > STALE_MS / 2) { setFresh(false); connect(); }
 });
 addEventListener("pagehide", () => source?.close());
+addEventListener("pageshow", (event) => { if (event.persisted) { setFresh(false); connect(); } }); // back from the cache

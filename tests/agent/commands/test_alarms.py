@@ -31,7 +31,8 @@ from tests.conftest import ROOT
 from tests.kept_rig import LONG, ONSET, ONSET_S, Kept, alarm
 from trainer.config import ColumnTable
 from trainer.datasets import Label
-from trainer.datasets.labels import read_labels, read_recording
+from trainer.datasets.labels import read_labels
+from trainer.datasets.recordings import read_recording
 
 WIDTH = 80
 

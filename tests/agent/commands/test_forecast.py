@@ -204,6 +204,16 @@ def test_people_see_what_follows_a_plan(coupled: Path) -> None:
     assert " what if " in lines[begin + 1]
 
 
+@pytest.mark.parametrize("channel", ["flwo", "voltage", "nothing"])
+def test_a_plan_of_another_channel_is_refused_with_those_that_can_be_planned(
+    coupled: Path, channel: str
+) -> None:
+    refused = ended(coupled, "--plan", f"{channel}=80")
+    assert refused.returncode == 78
+    assert f"--plan {channel}: no such channel can be planned" in refused.stderr
+    assert refused.stderr.rstrip().endswith("; allowed are flow")
+
+
 def test_people_get_a_table_and_the_limits(watched: tuple[Path, dict[str, Any]]) -> None:
     lines = printed(watched[0])
     assert lines[0] == "pump: forecast from 2023-11-14T22:14:06.000Z, times are UTC"

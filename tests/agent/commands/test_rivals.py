@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from agent.bundles.ledger import copy_of_other
 from agent.bundles.load import Loader, load
 from agent.cli import commands
-from agent.commands.past_steps import past_steps
+from agent.commands.past_steps import CELLS_MAX, past_steps
 from agent.commands.rivals import ORIGINS_MAX, rivals
 from agent.inputs.plant import PERIOD_S
 from agent.store.batch import Batch
@@ -393,6 +393,26 @@ def test_only_the_newest_samples_are_read(tmp_path: Path, forecasting_bundle: Ma
     store.close()
     with pytest.raises(DataError, match="short history: 0 s are stored"):
         rivals(config, "pump")
+
+
+def test_few_steps_are_kept_of_short_ones(tmp_path: Path, forecasting_bundle: MakeBundle) -> None:
+    config = configure(tmp_path, forecasting_bundle(step_samples=1))
+    forecaster = forecaster_of(tmp_path / "forecasting.fieldwatch")
+    store = Store(tmp_path / "data", "plant", "gw-1", 1000, 1_000_000)
+    store.open()
+    rows = 300_000
+    for begin in range(0, rows, 1000):
+        times = START_S + (begin + np.arange(1000)) * PERIOD_S
+        values = np.repeat(np.arange(begin, begin + 1000, dtype=np.float32)[:, None], 8, axis=1)
+        samples = Samples(times, values)
+        store.commit(Batch(samples=[("pump", samples, np.ones(1000, np.float32))]), "synced")
+    store.close()
+    with Reader(config.parent / "data") as reader:
+        steps = past_steps(reader, "pump", forecaster, len(NAMES))
+    assert CELLS_MAX / 8 <= len(steps.numbers) < 2 * CELLS_MAX / 8
+    assert set(np.diff(steps.numbers).tolist()) == {1}
+    kept = np.arange(rows - len(steps.numbers), rows, dtype=np.float32)
+    assert (steps.values == kept[:, None]).all()
 
 
 def test_steps_begin_anew_where_the_clock_was_set_back(

@@ -24,7 +24,7 @@ from models.messages import Samples
 from models.times import iso_time
 from tests.kept_rig import ONSET_S, Kept, alarm
 from trainer.config import ColumnTable
-from trainer.datasets.csv_files import read_recording
+from trainer.datasets.recordings import read_recording
 
 BEFORE, AFTER = 100, 80
 COUNT = BEFORE + AFTER

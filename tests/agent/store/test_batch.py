@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from agent.store.batch import WAITING_ALARMS_MAX, WAITING_MESSAGES_MAX, WAITING_SAMPLES_MAX, Batch
+from agent.store.batch import (
+    LISTED,
+    WAITING_ALARMS_MAX,
+    WAITING_MESSAGES_MAX,
+    WAITING_SAMPLES_MAX,
+    Batch,
+)
 from agent.store.record import Kind, Outgoing
 from models.messages import Samples
 
@@ -50,7 +56,7 @@ def test_of_an_alarm_the_latest_state_is_kept_and_closed_ones_go_first() -> None
     ]
     closed = [{"stream": "fan", "number": number, "state": "closed"} for number in range(7)]
     batch = Batch(alarms=[*opened, *closed])
-    batch.shed()
+    assert +batch.shed() == {LISTED: 7}
     assert len(batch.alarms) == WAITING_ALARMS_MAX
     assert {alarm["score"] for alarm in batch.alarms} == {2.0}
 

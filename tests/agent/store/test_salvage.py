@@ -75,20 +75,42 @@ def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Stor
     store.close()
 
 
-def test_rows_before_a_damaged_newest_page_are_saved(filled: Store) -> None:
-    file = filled.directory / RECORDS
+def overwrite_alarms(file: Path, *numbers: int) -> None:
+    """Overwrite the leaf pages with these alarms."""
     data = bytearray(file.read_bytes())
-    (newest,) = (
-        start
-        for start in range(PAGE, len(data), PAGE)
-        if data[start] == 13 and b'"number": 20,' in data[start : start + PAGE]
-    )
-    data[newest : newest + PAGE] = random.Random(5).randbytes(PAGE)
+    for number in numbers:
+        marker = f'"number": {number},'.encode()
+        (found,) = (
+            start
+            for start in range(PAGE, len(data), PAGE)
+            if data[start] == 13 and marker in data[start : start + PAGE]
+        )
+        data[found : found + PAGE] = random.Random(5).randbytes(PAGE)
     file.write_bytes(data)
+
+
+def test_rows_before_a_damaged_newest_page_are_saved(filled: Store) -> None:
+    overwrite_alarms(filled.directory / RECORDS, 20)
     store = opened(filled.directory)
     (report,) = store.document()["damage"]
     assert report["saved"]["alarms"] + report["lost"]["alarms"] == 20
     assert 0 < report["lost"]["alarms"] <= 5
+    store.close()
+
+
+def test_rows_between_two_damaged_pages_are_saved_however_many_there_are(tmp_path: Path) -> None:
+    store, count = opened(tmp_path), 10_000
+    alarms = [
+        {"stream": "pump", "number": number, "state": "closed", "text": "x" * 400}
+        for number in range(1, count + 1)
+    ]
+    store.commit(Batch(alarms=alarms), "synced")
+    store.close()
+    overwrite_alarms(tmp_path / RECORDS, 100, count)
+    store = opened(tmp_path)
+    (report,) = store.document()["damage"]
+    assert report["saved"]["alarms"] + report["lost"]["alarms"] == count
+    assert 0 < report["lost"]["alarms"] <= 20
     store.close()
 
 

@@ -152,6 +152,9 @@ def test_above_the_cap_the_oldest_go_and_those_of_labelled_alarms_last(tmp_path:
     store.commit(batch(windowed(7)), "synced")
     assert kept(store, range(1, 8)) == [1, 2, 3, 7]
     store.commit(batch(windowed(2, last=3, to_come=1)), "synced")  # its label stays
+    store.limit(100, 100, 100, 2**30, windows_bytes_max=int(2.5 * each))
+    store.commit(Batch(), "synced")
+    assert kept(store, range(1, 9)) == [1, 2, 3]
     store.limit(100, 100, 100, 2**30, windows_bytes_max=int(1.5 * each))
     store.commit(batch(windowed(8)), "synced")
     assert kept(store, range(1, 9)) == [2, 3]
@@ -240,6 +243,17 @@ def test_times_of_a_wrong_clock_are_corrected_once(store: Store) -> None:
     fan = read(store.directory, 1, "fan")
     assert fan is not None
     assert fan.times[0] == START_S
+
+
+def test_a_window_with_old_times_does_not_end_the_correction(store: Store) -> None:
+    """A silent stream's has only what it measured before its silence."""
+    store.commit(batch(windowed(1, begin_s=100.0)), "unsynced")
+    store.commit(batch(windowed(2, begin_s=OLD_S)), "unsynced")
+    by = store.correction(1e9, 90.0, 150.0, frozenset({"pump"}), Batch())
+    while not by.done:
+        store.correct(by)
+    begins = [found.times[0] for n in (1, 2) if (found := read(store.directory, n))]
+    assert begins == [1e9 + 100.0, OLD_S]
 
 
 def test_only_the_times_of_the_period_are_corrected(store: Store) -> None:
