@@ -330,3 +330,16 @@ def test_what_is_refreshed_keeps_the_focus(fine: Gateway, open_page: OpenPage) -
     expect(button(page, "acknowledge")).to_have_count(0)
     assert page.evaluate("document.activeElement.matches('#actions summary')")
     assert not page.evaluate("Boolean(document.activeElement.kept)")
+
+
+def test_the_alarm_that_is_new_is_read_out_and_not_the_most_urgent(
+    fine: Gateway, open_page: OpenPage
+) -> None:
+    first = raised(fine)
+    page = log_in(fine, open_page())
+    expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
+    # once it has heard how many there are, what is more is new
+    page.evaluate("new Promise((go) => source.addEventListener('values', () => go(true)))")
+    raised(fine, LOW)
+    expect(page.locator("#announce")).to_contain_text("below 0")
+    expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
