@@ -24,7 +24,8 @@ from agent.store.layouts import Part
 from agent.store.reader import Reader, Stored
 from models.errors import ConfigError, DataError, StoreError
 from models.files import replacing
-from models.formats.cells import QUALITY, SCORE, TIME
+from models.formats.cells import TIME
+from models.formats.recording import QUALITY, SCORE
 from models.messages import GOOD, MISSING, QUALITIES, Bool, Float32, stored_samples
 from models.printable import printable
 from models.times import iso_time

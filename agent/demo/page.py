@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
+import contextlib
 import importlib.util
+import os
+import pwd
 import secrets
 import signal
 import socket
@@ -57,10 +59,8 @@ class DemoPage:
     @property
     def tables(self) -> str:
         """The tables of the configuration that the page and its agent need."""
-        return (
-            f'[page]\nlisten = "127.0.0.1:{self._port}"\nusers_file = "{self._users}"\n'
-            f'[control]\npage_user = "{getpass.getuser()}"\n'
-        )
+        listen = f"127.0.0.1:{self._port}"
+        return f'[page]\nlisten = "{listen}"\nusers_file = "{self._users}"\n{_control()}'
 
     def told(self) -> str:
         """Return what a person needs to know to use it."""
@@ -86,6 +86,16 @@ class DemoPage:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _control() -> str:
+    """Return the table by which the agent lets this process's user ask for the page's users.
+
+    A user without a name, as in some containers, cannot be configured: the page only reads then.
+    """
+    with contextlib.suppress(KeyError):
+        return f'[control]\npage_user = "{pwd.getpwuid(os.geteuid()).pw_name}"\n'
+    return ""
 
 
 def _free_port() -> int:

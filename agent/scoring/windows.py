@@ -265,6 +265,10 @@ class Windows(Part):
         for one in self._growing:
             one.rows = [each.corrected(by) for each in one.rows]
             one.unsaved = True
+        self._opened = [
+            (number, by.corrected_time(onset_s), by.corrected_time(opened_s))
+            for number, onset_s, opened_s in self._opened
+        ]
 
     def to_bytes(self, moment: Moment) -> bytes | None:
         """Save the newest samples at a stop, and delete them after the next start.

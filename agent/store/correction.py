@@ -86,10 +86,11 @@ class Correction:
 
     def corrected(self, times: bytes) -> bytes:
         """Return times, float64, of which those in the period are corrected."""
-        numbers = array("d", times)
-        return array(
-            "d", (one + self.by_s if self.covers(one) else one for one in numbers)
-        ).tobytes()
+        return array("d", map(self.corrected_time, array("d", times))).tobytes()
+
+    def corrected_time(self, time_s: float) -> float:
+        """Return a time, Unix seconds, corrected if it is in the period."""
+        return time_s + self.by_s if self.covers(time_s) else time_s
 
     def corrected_window(self, window: Window) -> Window:
         """Return a window that waits in memory, corrected if the gateway's clock gave its times."""

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, Literal, NamedTuple
 
 TIME: Final = "time"  # the column of a line that holds its time
-SCORE: Final = "fieldwatch:score"  # of a gateway's export; no channel's name has a colon
-QUALITY: Final = ":quality"  # there, after the channel's name
 CLOCK: Final = "+time"  # a column with the time of day, if the time column has only the date
 IGNORED: Final = "-"  # a column that is not used
 

@@ -342,3 +342,16 @@ def test_the_sound_stays_on_in_the_next_view(fine: Gateway, open_page: OpenPage)
     page.get_by_role("link", name="Overview").click()
     expect(page.get_by_role("heading", name="Overview")).to_be_visible()
     expect(page.get_by_role("button", name="Sound is off")).to_be_visible()
+
+
+def test_the_alarm_that_is_new_is_read_out_and_not_the_most_urgent(
+    fine: Gateway, open_page: OpenPage
+) -> None:
+    first = raised(fine)
+    page = log_in(fine, open_page())
+    expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
+    # once it has heard how many there are, what is more is new
+    page.evaluate("new Promise((go) => source.addEventListener('values', () => go(true)))")
+    raised(fine, LOW)
+    expect(page.locator("#announce")).to_contain_text("below 0")
+    expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()

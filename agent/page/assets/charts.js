@@ -53,7 +53,7 @@ function axes(words) {
 // times on the gateway's clock, which may be in another zone than the phone
 const clockTimes = (words) => (_, ticks, __, ___, step) => ticks.map((tick) => {
   const options = step >= 86400 ? { day: "numeric", month: "short" }
-    : { hour12: false, hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
+    : { hourCycle: "h23", hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
   return new Date((tick + words.offset_s) * 1000).toLocaleString(document.documentElement.lang, { ...options, timeZone: "UTC" });
 });
 

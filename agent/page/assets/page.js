@@ -90,13 +90,17 @@ function beep() {
     tone.stop(audio.currentTime + at + 0.2);
   }
 }
+const CALLING = ".alarm:not(.quiet) > a"; // the most urgent first
+const hrefs = (links) => new Set([...links].map((one) => one.getAttribute("href")));
+let known = hrefs(document.querySelectorAll(`.newest a, ${CALLING}`)); // the viewer has been told
 async function call() {
   quietUntil = 0; // a new alarm ends the silence
-  const answer = await fetch("/", { headers: { "X-Live": "1" } }).catch(() => null);
+  const answer = await fetch("/alarms", { headers: { "X-Live": "1" } }).catch(() => null);
   if (answer?.ok) {
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const newest = page.querySelector(".newest a");
-    if (newest) document.getElementById("announce").textContent = newest.textContent.trim();
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html"), calling = [...page.querySelectorAll(CALLING)];
+    const newest = calling.find((one) => !known.has(one.getAttribute("href"))) || calling[0];
+    if (newest) document.getElementById("announce").textContent = newest.querySelector(".sentence").textContent.trim();
+    known = hrefs(calling);
   }
   clearInterval(ringing);
   if (sound.getAttribute("aria-pressed") !== "true") return;

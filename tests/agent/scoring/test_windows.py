@@ -16,6 +16,7 @@ from agent.clock import Clock
 from agent.config.load import StreamTable
 from agent.inputs.plant import CHANNELS, PERIOD_S, Pump, sudden
 from agent.scoring.fleet import Fleet
+from agent.scoring.windows import Windows
 from agent.store.batch import Batch
 from agent.store.correction import Correction
 from agent.store.reader import Reader
@@ -24,7 +25,7 @@ from agent.store.windows import window
 from agent.store.writer import Store
 from models.detector import Detector
 from models.messages import QUALITIES, Float32, Readings, Samples, stored_samples
-from models.times import unix_s
+from models.times import iso_time, unix_s
 from tests.conftest import ZOO_BUNDLE
 from tests.fleet_rig import FAR, NORMAL, WARM_UP, Fleeting
 from tests.fleet_rig import START_S as FLEET_START_S
@@ -455,6 +456,24 @@ def test_times_of_a_wrong_clock_are_corrected_in_memory(pump: Callable[..., Flee
     fleet.take(calm_rows(4, FAR))
     fleet.take(calm_rows(100))
     assert np.diff(fleet.window(max(fleet.kinds())).times).max() == 1.0
+
+
+def test_an_alarm_that_opened_just_before_the_clock_was_set_has_its_own_time() -> None:
+    """Its window begins with the next commit, and the buffer's times are correct by then."""
+    windows, batch = Windows("pump", ("flow",), 50), Batch()
+
+    def see(begin_s: float, count: int) -> None:
+        values = np.zeros((count, 1), np.float32)
+        windows.see(Samples(begin_s + np.arange(count), values), values, values[:, 0])
+
+    see(0.0, 70)
+    windows.opened({"number": 1, "onset": iso_time(60.0), "opened": iso_time(69.0)})
+    windows.correct(Correction(1e6, 0.0, 69.0, frozenset({"pump"}), 0, 0, 0, 0, 0))
+    see(1e6 + 70, 10)
+    windows.put(batch)
+    one = batch.windows["pump", 1]
+    assert np.frombuffer(one.times).tolist() == [1e6 + at for at in range(10, 80)]
+    assert one.to_come == 40
 
 
 def test_streams_of_one_fleet_have_each_its_own_values() -> None:
