@@ -314,6 +314,8 @@ def run_demo(
         NoPage: ``stay``, but what the page needs is not installed.
 
     """
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: a closed terminal leaves nothing
+        signal.signal(ending, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="fieldwatch-demo-") as directory:
         page = _page(Path(directory), show, stay)
         outcome = Demo(Path(directory), seconds, fault, seed, page).run(show, stay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import math
@@ -239,3 +240,31 @@ def test_the_screen_counts_down_to_the_fault_and_then_up() -> None:
     assert any("spike in 20 s" in line for line in screen(view, color=False))
     view.elapsed_s = 35
     assert any("spike since 5 s" in line for line in screen(view, color=False))
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_whose_terminal_is_closed_leaves_nothing(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    program, environment = mosquitto()
+    with (tmp_path / "told").open("wb") as told:
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "agent", "demo", "--page", "--seconds=20"],
+            stdout=told,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env=environment | {"FIELDWATCH_MOSQUITTO": program, "TMPDIR": str(tmp_path)},
+        )
+    wait_until(lambda: "serial line" in (tmp_path / "told").read_text(), "the agent reads")
+    demo.send_signal(ending)
+    demo.wait(WAIT_S_MAX)
+    assert list(tmp_path.glob("fieldwatch-demo-*")) == []
+    assert _processes_of(tmp_path) == []
+
+
+def _processes_of(directory: Path) -> list[bytes]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found.append(path.read_bytes())
+    return [line for line in found if os.fsencode(directory) in line]
