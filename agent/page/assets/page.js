@@ -112,14 +112,24 @@ async function call() {
   }, 10000);
 }
 document.querySelector(".sound").hidden = !window.AudioContext;
-sound.addEventListener("click", () => {
-  const on = sound.getAttribute("aria-pressed") !== "true";
-  audio = audio || new AudioContext();
-  audio.resume();
+const kept = (() => { try { return sessionStorage; } catch { return null; } })(); // a browser may forbid it
+function turnSound(on) {
   sound.setAttribute("aria-pressed", String(on));
   sound.textContent = on ? sound.dataset.on : sound.dataset.off;
+  kept?.setItem("sound", on ? "on" : "off");
   if (!on) { clearInterval(ringing); silence.hidden = true; }
+}
+sound.addEventListener("click", () => {
+  audio = audio || new AudioContext();
+  audio.resume();
+  turnSound(sound.getAttribute("aria-pressed") !== "true");
 });
+if (window.AudioContext && kept?.getItem("sound") === "on") { // it was on in the view before
+  audio = new AudioContext();
+  const again = (event) => { if (event?.target !== sound && kept.getItem("sound") === "on") audio.resume().then(() => turnSound(true)); };
+  again();
+  for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, again, { once: true }); // some browsers wait for it
+}
 document.getElementById("sound-test").addEventListener("click", () => {
   audio = audio || new AudioContext();
   audio.resume();
