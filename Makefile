@@ -97,6 +97,7 @@ bench: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.windowed
 	$(BIN)/python -m tests.bench.adaptation
 	$(BIN)/python -m tests.bench.alarms
+	$(BIN)/python -m tests.bench.page
 
 # goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
 proof:

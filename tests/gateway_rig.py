@@ -55,6 +55,7 @@ silent_after_s = 3600
 [streams.baseline]
 period_s = 0.5
 missing_samples = 100000
+warm_up_samples = 100000
 channels = [{{ name = "level", unit = "<i>mm</i>" }}]
 [[streams.limits]]
 channel = "level"

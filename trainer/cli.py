@@ -355,6 +355,10 @@ def reproduce(
 @click.option("--query", help="The SELECT statement to ask it.")
 @click.option("--password-env", help="Environment variable with the database's password.")
 @click.option("--password-file", help="File with that password, relative to the configuration.")
+@click.option("--time-column", help="Column of the times.  [default: guessed]")
+@click.option("--clock-column", help="Column of the time of day, if the other has only the date.")
+@click.option("--time-format", help="As data.time_format, such as '%d.%m.%Y %H:%M:%S'.")
+@click.option("--time-zone", help="Time zone of times without an offset, such as Europe/Berlin.")
 @click.option(
     "--row-period-s",
     type=Number(0, min_open=True),
@@ -374,9 +378,9 @@ def init(
     query: str | None,
     password_env: str | None,
     password_file: str | None,
-    row_period_s: float | None,
     output: Path,
     force: bool,
+    **settings: Any,
 ) -> int:
     """Look at DATA (CSV, Parquet, .npy, .npz, or a query); write a configuration for train.
 
@@ -392,7 +396,8 @@ def init(
     given = {"name": "query", "url": url, "query": query}
     given |= {"password_env": password_env, "password_file": password_file}
     queries = [] if url is None else [survey.query_of(given)]
-    made = survey.propose(data, queries, output, row_period_s, force, say)
+    known = {key: value for key, value in settings.items() if value is not None}
+    made = survey.propose(data, queries, output, known, force, say)
     _tell_proposal(made)
     return 0
 
@@ -403,7 +408,11 @@ def _tell_proposal(made: Proposal) -> None:
     times = " with ".join(settings[k] for k in ("time_column", "clock_column") if k in settings)
     if times:
         zone = f", zone {settings['time_zone']}" if "time_zone" in settings else ""
-        say(f"times: {times} ({settings['time_format']}{zone})")
+        form = settings.get("time_format", "elapsed")
+        said = "Unix time or RFC 3339" if form == "elapsed" else form
+        say(f"times: {times} ({said}{zone})")
+    if "decimal" in settings:
+        say(f"decimal sign: {settings['decimal']}")
     if made.measured.period_s is not None:
         say(f"period: {made.measured.period_s:g} s")
     for channel in made.found.channels:

@@ -57,7 +57,7 @@ def spectra(found: Mapping[str, tuple[Float64, Float64]]) -> bytes:
     def draw(axes: Any, column: int) -> None:
         frequency, density = found[names[column]]
         axes.loglog(frequency, np.maximum(density, density.max() * 1e-12), color=INK, linewidth=0.7)
-        axes.set_yticks([])
+        axes.tick_params(axis="y", which="both", left=False, labelleft=False)
 
     return _each(names, draw)
 

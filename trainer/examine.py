@@ -301,7 +301,8 @@ def _pieces(values: Float32) -> Iterator[Float32]:
 def _strongest(frequency: Float64, density: Float64) -> float | None:
     """Return the period of the highest peak, in seconds; None if none stands out."""
     at = int(np.argmax(density))
-    stands_out = at > 0 and density[at] > _PEAK * np.median(density) > 0
+    # a peak, and not the beginning of a spectrum that falls
+    stands_out = at > 2 and density[at] > max(_PEAK * np.median(density), 2 * density[at // 2])
     return float(1 / frequency[at]) if stands_out else None
 
 

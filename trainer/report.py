@@ -328,10 +328,14 @@ def changed(steps: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     yield pages.table(
         ("step", "touched", "", "by channel"),
         (
-            (step["what"], f"{step['touched']:,}", step["unit"], causes(step["channels"]))
+            (step["what"], f"{step['touched']:,}", step["unit"], _by_channel(step["channels"]))
             for step in steps
         ),
     )
+
+
+def _by_channel(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "–"
 
 
 def _cuts(cuts: dict[str, Any]) -> Iterable[str]:

@@ -25,12 +25,11 @@ from agent.store.reader import Reader, Stored
 from models.errors import ConfigError, DataError, StoreError
 from models.files import replacing
 from models.formats.cells import TIME
+from models.formats.recording import QUALITY, SCORE
 from models.messages import GOOD, MISSING, QUALITIES, Bool, Float32, stored_samples
 from models.printable import printable
 from models.times import iso_time
 
-SCORE: Final = "fieldwatch:score"  # no channel's name has a colon
-QUALITY: Final = ":quality"  # after the channel's name
 _GZIP_LEVEL: Final = 6
 
 

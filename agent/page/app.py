@@ -136,7 +136,8 @@ class Page:
     async def _overview(self, request: Request) -> Response:
         words = self._words(request)
         found = await self.stored.read_together(self._look)
-        cards = list(overview.cards(found, words, self._described.known()))
+        watching = (await self.watch.now()).life.watching
+        cards = list(overview.cards(found, words, self._described.known(), watching))
         return await self._render(request, "overview", words, cards=cards)
 
     async def _alarms(self, request: Request) -> Response:
@@ -171,7 +172,8 @@ class Page:
     async def _stream(self, request: Request) -> Response:
         words, name = self._words(request), request.path_params["stream"]
         found = await self.stored.read(lambda reader: streams.read(reader, name, self._look))
-        detail = streams.detail(name, found, words, self._described.known())
+        watching = (await self.watch.now()).life.watching
+        detail = streams.detail(name, found, words, self._described.known(), watching)
         return await self._render(request, "stream", words, stream=detail)
 
     async def _health(self, request: Request) -> Response:

@@ -113,19 +113,29 @@ def newest(reader: Reader, stream: str, since: int = 0) -> dict[str, float | Non
     }
 
 
-def cards(found: Overview, words: Words, known: Known) -> Iterator[dict[str, Any]]:
-    """Yield a card for each stream, the most urgent first."""
+def cards(found: Overview, words: Words, known: Known, watching: bool) -> Iterator[dict[str, Any]]:
+    """Yield a card for each stream, the most urgent first.
+
+    If no agent is ``watching``, no stream is watched, whatever the last status says.
+    """
     of: dict[str, list[Alarm]] = {name: [] for name in found.status.get("streams", {})}
     for alarm in found.alarms:
         of.setdefault(alarm["stream"], []).append(alarm)
-    rows = [_card(name, alarms, found, words, known) for name, alarms in of.items()]
+    rows = [_card(name, alarms, found, words, known, watching) for name, alarms in of.items()]
     yield from sorted(rows, key=lambda row: STATES.index(row["state"]))
 
 
 def _card(
-    name: str, alarms: Sequence[Alarm], found: Overview, words: Words, known: Known
+    name: str,
+    alarms: Sequence[Alarm],
+    found: Overview,
+    words: Words,
+    known: Known,
+    watching: bool,
 ) -> dict[str, Any]:
     stream = found.status.get("streams", {}).get(name, {})
+    if not watching:
+        stream = stream | {"watched": False}
     first = alarms[0] if alarms else None
     score, sampled = stream.get("last_score"), stream.get("last_sample")
     age_s = words.moments.between_s(sampled, None)

@@ -47,9 +47,10 @@ def read(reader: Reader, stream: str, look: overview.Look) -> Found:
     return Found(found, layout[0] if layout else [], newest)
 
 
-def detail(stream: str, found: Found, words: Words, known: Known) -> dict[str, Any]:
-    """Return all that the view shows."""
-    cards = {one["name"]: one for one in overview.cards(found.overview, words, known)}
+def detail(stream: str, found: Found, words: Words, known: Known, watching: bool) -> dict[str, Any]:
+    """Return all that the view shows; ``watching``: see ``overview.cards``."""
+    made = overview.cards(found.overview, words, known, watching)
+    cards = {one["name"]: one for one in made}
     status = found.overview.status.get("streams", {}).get(stream, {})
     return {
         "name": stream,

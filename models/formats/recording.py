@@ -13,6 +13,10 @@ from models.formats.lines import ends_with_cr, whole_lines
 from models.formats.separated import SEPARATORS, split
 from models.formats.times import ELAPSED
 
+# in recordings from gateways; no channel's name has a colon
+SCORE: Final = "fieldwatch:score"
+QUALITY: Final = ":quality"  # after the channel's name
+
 _READ_BYTES: Final = 65536
 _LOOKED_AT: Final = 1000  # rows, for the decimal sign
 

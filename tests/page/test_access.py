@@ -194,6 +194,14 @@ def test_other_methods_are_refused_with_and_without_a_log_in(
         assert page.ask(method, ALARM, headers=headers).status == 405
 
 
+@pytest.mark.parametrize("number", ["9223372036854775808", "9" * 400])
+def test_a_number_that_no_alarm_can_have_is_not_found(maria: Visitor, number: str) -> None:
+    for path in (f"/alarms/pump/{number}", f"/alarms/pump/{number}/window.json"):
+        assert maria.get(path).status == 404
+    sent = maria.post(f"/alarms/pump/{number}/note", {"csrf": maria.csrf, "reason": "x"})
+    assert sent.status == 404
+
+
 # ---- foreign sites
 
 

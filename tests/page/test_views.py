@@ -169,8 +169,19 @@ def measured(stream: str, since_s: float, *values: float) -> tuple[str, Samples,
 def test_alarms_are_shown_before_the_agent_has_stored_a_status(kept: Kept) -> None:
     kept.take(alarm(1, severity="high"))
     with reader_of(kept) as reader:
-        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
+        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {}, True)
     assert (card["name"], card["state"]) == ("pump", "high")
+
+
+def test_nothing_is_normal_while_no_agent_watches(kept: Kept) -> None:
+    """An agent that was killed leaves a status that says that it watches."""
+    status = {"streams": {"pump": WATCHED}}
+    kept.store.commit(Batch(status=lambda: json.dumps(status)), "synced")
+    with reader_of(kept) as reader:
+        found = overview.Look()(reader)
+    for watching, state in ((True, "normal"), (False, "unwatched")):
+        (card,) = overview.cards(found, ENGLISH_WORDS, {}, watching)
+        assert card["state"] == state
 
 
 @pytest.mark.parametrize("damaged", [b"{}", zlib.compress(b"{")])
@@ -181,7 +192,7 @@ def test_alarms_are_shown_though_the_status_cannot_be_read(kept: Kept, damaged: 
         file.execute("UPDATE status SET document = ?", [damaged])
         file.commit()
     with reader_of(kept) as reader:
-        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {})
+        (card,) = overview.cards(overview.Look()(reader), ENGLISH_WORDS, {}, True)
         assert not Look()(reader).life.watching
     assert card["state"] == "high"
 

@@ -63,6 +63,13 @@ def test_the_facts_of_a_sound_recording(tmp_path: Path) -> None:
     assert found.prepared is not None
 
 
+def test_a_slow_drift_is_no_period(tmp_path: Path) -> None:
+    def drift(times: Float64, values: Float32) -> None:
+        values[:, 1] = np.cumsum(np.random.default_rng(5).normal(size=len(times)))
+
+    assert examined(project(tmp_path, drift)).channels[1].strongest_period_s is None
+
+
 def empty(times: Float64, values: Float32) -> None:
     values[:, 1] = np.nan
 

@@ -157,7 +157,7 @@ def test_csv_as_loggers_write_it(tmp_path: Path, form: str) -> None:
     units = [channel["unit"] for channel in document["data"]["channels"]]
     assert units == (["", "", ""] if form == "milliseconds" else ["m³/h", "°C", ""])
     local = not form.startswith(("Western", "milli", "seconds"))
-    assert ("has no offset from UTC; time_zone = " in told) == local
+    assert ("has no offset from UTC; " in told) == local
     assert ("seems to count seconds since a start" in told) == form.startswith("seconds")
 
 
@@ -215,6 +215,57 @@ def test_the_long_form(tmp_path: Path) -> None:
     ]
     assert document["sampling"]["period_s"] == 5.0
     assert "left out 'quality'" in told
+
+
+def test_a_form_of_times_that_nobody_guesses(tmp_path: Path) -> None:
+    rows = [f"{at},{stamp},{at % 9}" for at, stamp in enumerate(times("%Y.%m.%d.%H.%M.%S"))]
+    (tmp_path / "x.csv").write_text("\n".join([",Datetime,flow", *rows]) + "\n")
+    said = refusal(tmp_path, tmp_path / "x.csv")
+    assert "no column of times was found. Name it with --time-column" in said
+    named = ["--time-column=Datetime", "--time-format=%Y.%m.%d.%H.%M.%S", "--time-zone=Etc/GMT-1"]
+    document, told = proposed(tmp_path, tmp_path / "x.csv", *named)
+    assert document["data"]["time_format"] == "%Y.%m.%d.%H.%M.%S"
+    assert document["data"]["time_zone"] == "Etc/GMT-1"
+    assert document["sampling"]["period_s"] == 5.0
+    assert [one["name"] for one in document["data"]["channels"]] == ["flow"]
+    assert "left out '': it has no name" in told
+    assert "no column 'When'; there are: , Datetime, flow" in refusal(
+        tmp_path, tmp_path / "x.csv", "--time-column=When", "--force"
+    )
+
+
+def test_a_zone_that_is_given_is_no_question(tmp_path: Path) -> None:
+    write(tmp_path / "x.csv", {"t": times("%Y-%m-%d %H:%M:%S")})
+    document, told = proposed(tmp_path, tmp_path / "x.csv", "--time-zone=Europe/Berlin")
+    assert document["data"]["time_zone"] == "Europe/Berlin"
+    assert "has no offset from UTC" not in told
+
+
+def test_long_forms_of_different_channels(tmp_path: Path) -> None:
+    for month, names in (("06", ("flow", "heat", "old")), ("07", ("heat", "flow", "new"))):
+        rows = [
+            f"{stamp.replace('2025-06', f'2025-{month}')};{name};{row % 7 + at}"
+            for row, stamp in enumerate(times("%Y-%m-%dT%H:%M:%SZ"))
+            for at, name in enumerate(names)
+        ]
+        (tmp_path / f"{month}.csv").write_text("\n".join(["time;tag;value", *rows]) + "\n")
+    document, told = proposed(tmp_path, tmp_path / "06.csv", tmp_path / "07.csv")
+    assert [one["name"] for one in document["data"]["channels"]] == ["flow", "heat"]
+    for name in ("old", "new"):
+        assert f"left out '{name}': not all recordings have it" in told
+    assert "the channels are those of the 1000 rows that were looked at" in told
+
+
+def test_an_export_of_a_gateway(tmp_path: Path) -> None:
+    rows = [
+        f"{stamp},{80 + row % 9},{row / 1000},good"
+        for row, stamp in enumerate(times("%Y-%m-%dT%H:%M:%S.%fZ"))
+    ]
+    header = "time,flow,fieldwatch:score,flow:quality"
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]) + "\n")
+    document, told = proposed(tmp_path, tmp_path / "x.csv")
+    assert [one["name"] for one in document["data"]["channels"]] == ["flow"]
+    assert told.count("the gateway adds it; it is not measured") == 4
 
 
 def test_a_database(tmp_path: Path) -> None:

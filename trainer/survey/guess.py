@@ -16,6 +16,7 @@ from models.formats.moments import (
     machine_zone,
     moment_of,
 )
+from models.formats.recording import QUALITY, SCORE
 from models.formats.times import ELAPSED
 from models.plain_names import plain_name
 from trainer.survey.look import Looked
@@ -27,6 +28,7 @@ _ELAPSED_NAMES: Final = re.compile(
     r"(.*_)?(t|time|timestamp|zeit|elapsed|s|sec|secs|seconds?|sekunden)(_(s|sec|seconds?))?", re.I
 )
 _WITH_UNIT: Final = re.compile(r"(.*\S)\s*[\[(]([^\[\]()]{1,16})[\])]")
+_ZONE: Final = "time_zone:"  # begins what is said of it
 _UNIT_MAX: Final = 16  # characters
 _NAME_MAX: Final = 40
 _LONG_NAMES_MAX: Final = 1000
@@ -49,11 +51,17 @@ class Guess(NamedTuple):
     unsure: Sequence[str]  # sentences for people
 
 
-def guess(looked: Looked) -> Guess:
-    """Return how to read a source; without a time, ``settings`` lacks ``time_column``."""
+def guess(looked: Looked, given: Mapping[str, Any]) -> Guess:
+    """Return how to read a source; without a time, ``settings`` lacks ``time_column``.
+
+    Args:
+        looked: the first look at the source.
+        given: settings of the table ``[data]`` that a person gave; they are not guessed.
+
+    """
     decimal: Decimal = looked.settings.get("decimal", ".")
     made = _Guessing(looked, decimal)
-    made.find_time()
+    made.find_time(given)
     if not made.find_long_form():
         made.find_channels()
     return Guess(made.settings, made.channels, made.left_out, made.unsure)
@@ -73,12 +81,23 @@ class _Guessing:
 
     # ---- the time
 
-    def find_time(self) -> None:
+    def find_time(self, given: Mapping[str, Any]) -> None:
         """Find the column of times, or those of the date and the time of day."""
+        named = [given[key] for key in ("time_column", "clock_column") if key in given]
+        if not named or "time_format" not in given:
+            self._search_time(named)
+        self._of_time |= set(named)
+        self.settings |= given
+        if "time_zone" in given:
+            self.unsure = [line for line in self.unsure if not line.startswith(_ZONE)]
+
+    def _search_time(self, named: Sequence[str]) -> None:
+        """Search the times among the columns ``named``, or among all."""
         found = [
             (at, moment)
             for at, texts in enumerate(self._cells)
-            if (moment := moment_of([text for text in texts if text])) is not None
+            if (not named or self._names[at] in named)
+            and (moment := moment_of([text for text in texts if text])) is not None
         ]
         self._timely = {self._names[at] for at, _ in found}
         found.sort(key=lambda one: not NAMES_A_TIME.search(self._names[one[0]]))
@@ -136,7 +155,7 @@ class _Guessing:
         if moment.local:
             self.settings["time_zone"] = zone = machine_zone()
             self.unsure.append(
-                f"{name} has no offset from UTC; time_zone = {zone!r} is this machine's: set the"
+                f"{_ZONE} {name} has no offset from UTC; {zone!r} is this machine's: set the"
                 " logger's"
             )
 
@@ -161,7 +180,11 @@ class _Guessing:
         for name, texts in zip(self._names, self._cells, strict=True):
             if name in self._of_time:
                 continue
-            if self._names.count(name) > 1:
+            if name == SCORE or name.endswith(QUALITY):
+                self.left_out[name] = "the gateway adds it; it is not measured"
+            elif not name:
+                self.left_out[name] = "it has no name"
+            elif self._names.count(name) > 1:
                 self.left_out[name] = "there are two columns of this name"
             elif name in self._timely and NAMES_A_TIME.search(name):
                 self.left_out[name] = "it has times"
@@ -208,6 +231,9 @@ class _Guessing:
         self.settings |= {"channel_column": name, "value_column": value}
         for source in sorted({text for text in texts if text}):
             self._add(source)
+        self.unsure.append(
+            f"the channels are those of the {len(texts)} rows that were looked at: are there more?"
+        )
         for other, _ in others:
             if other not in (name, value):
                 self.left_out[other] = "each row has one value, and this is another column"

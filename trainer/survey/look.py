@@ -11,7 +11,14 @@ import numpy as np
 from models.errors import DataError
 from models.formats.cells import has_decimal_comma
 from models.formats.encodings import Encoding, as_utf8, likely
-from models.formats.header import LINES_MAX, Preamble, Wanted, is_value, names_in
+from models.formats.header import (
+    LINES_MAX,
+    Preamble,
+    Wanted,
+    is_value,
+    looks_like_names,
+    names_in,
+)
 from models.formats.lines import whole_lines
 from models.formats.separated import SEPARATORS
 from models.times import iso_time
@@ -127,16 +134,20 @@ class _Split(NamedTuple):
         preamble = Preamble(Wanted(), separator)
         begin = next((at for at, line in enumerate(lines) if not preamble.takes(line)), len(lines))
         if preamble.header is None:
+            begin, header = _with_index(lines, separator)
+        else:
+            header = preamble.header
+        if not header:
             return cls(separator, [], len(lines), 0.0)
         some = [
             names_in(line.decode(errors="replace"), separator)
             for line in lines[begin : begin + _TRIED]
         ]
-        whole = [cell for cells in some if len(cells) == len(preamble.header) for cell in cells]
+        whole = [cell for cells in some if len(cells) == len(header) for cell in cells]
         known = [cell for cell in whole if cell]
-        fitting = sum(len(cells) == len(preamble.header) for cells in some) / max(1, len(some))
+        fitting = sum(len(cells) == len(header) for cells in some) / max(1, len(some))
         share = fitting * sum(map(is_value, known)) / max(1, len(known))
-        return cls(separator, preamble.header, begin, share)
+        return cls(separator, header, begin, share)
 
     def fitness(self) -> tuple[float, int]:
         """Return how well the separator fits; the highest is right."""
@@ -154,3 +165,12 @@ class _Split(NamedTuple):
             if len(cells) == len(self.header):
                 return {name: cell for name, cell in zip(self.header, cells, strict=True) if cell}
         return {}
+
+
+def _with_index(lines: Sequence[bytes], separator: str) -> tuple[int, list[str]]:
+    """Return the first row, and a header whose first column has no name, as pandas writes it."""
+    for at, line in enumerate(lines[:LINES_MAX]):
+        cells = names_in(line.decode(errors="replace"), separator)
+        if len(cells) > 1 and not cells[0] and looks_like_names(cells[1:]):
+            return at + 1, cells
+    return 0, []

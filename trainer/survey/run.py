@@ -6,7 +6,7 @@ import functools
 import glob
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +28,7 @@ from trainer.survey.measure import Measured, Read, measure
 from trainer.survey.propose import configuration, questions
 
 _NAME_MAX: Final = 64
+_COLUMNS: Final = ("time_column", "clock_column")
 _LOOKED_AT: Final = 20_000  # rows of a query
 
 
@@ -44,7 +45,7 @@ def propose(
     files: Sequence[Path],
     queries: Sequence[QueryTable],
     output: Path,
-    row_period_s: float | None,
+    given: Mapping[str, Any],
     force: bool,
     say: Callable[[str], None],
 ) -> Proposal:
@@ -54,7 +55,7 @@ def propose(
         files: recordings of one machine, of the same form; files of labels are left out.
         queries: the same of databases.
         output: the file to write; paths in it are relative to it.
-        row_period_s: seconds from row to row, if the data have no times.
+        given: settings of the table ``[data]`` that need no guess.
         force: whether an existing file is replaced.
         say: called with each line of progress.
 
@@ -71,9 +72,15 @@ def propose(
     looked += [
         (f"query {one.name}", look_at(QueryResult(where, one, _LOOKED_AT))) for one in queries
     ]
+    missing = {given[key] for key in _COLUMNS if key in given} - set(
+        looked[0][1].names if looked else []
+    )
+    if looked and missing:
+        there = ", ".join(looked[0][1].names)
+        raise DataError(f"{looked[0][0]}: no column {missing.pop()!r}; there are: {there}")
     if not looked:
         raise DataError("there are only files of labels: name a recording, too")
-    found = _timed(_common(looked), row_period_s, looked[0][0])
+    found = _timed(_common(looked, given), looked[0][0])
     say(f"reading {len(looked)} recordings")
     sources = [*(_of_file(path) for path in files), *(_of_query(where, one) for one in queries)]
     measured = measure(found, sources)
@@ -87,26 +94,44 @@ def propose(
     return Proposal(output, found, measured, questions(found, measured))
 
 
-def _common(looked: Sequence[tuple[str, Looked]]) -> Guess:
-    """Return the guess that holds for all sources: that of the first, with what others lack."""
+def _common(looked: Sequence[tuple[str, Looked]], given: Mapping[str, Any]) -> Guess:
+    """Return the guess that holds for all sources.
+
+    It is that of the first, without columns or channels that another lacks.
+    """
     (_, first), *others = looked
-    found = guess(first)
+    found = guess(first, given)
+    if "channel_column" in found.settings:
+        return _together([found, *(guess(other, given) for _, other in others)])
     left_out = dict(found.left_out)
     for where, other in others:
-        if "channel_column" not in found.settings:
-            lacking = {one.source for one in found.channels} - set(other.names)
-            left_out |= dict.fromkeys(sorted(lacking), f"{where} has no such column")
+        lacking = {one.source for one in found.channels} - set(other.names)
+        left_out |= dict.fromkeys(sorted(lacking), f"{where} has no such column")
     channels = [one for one in found.channels if one.source not in left_out]
     return found._replace(channels=channels, left_out=left_out)
 
 
-def _timed(found: Guess, row_period_s: float | None, where: str) -> Guess:
-    if row_period_s is not None:
-        return found._replace(settings=dict(found.settings) | {"row_period_s": row_period_s})
-    if "time_column" not in found.settings:
+def _together(found: Sequence[Guess]) -> Guess:
+    """Return the first guess with the channels that all have.
+
+    A channel that one of them lacks would be an error of the training.
+    """
+    first, *others = found
+    in_all = set.intersection(*({one.source for one in guess.channels} for guess in found))
+    some = {one.source: one for guess in reversed(found) for one in guess.channels}
+    left_out = first.left_out | dict.fromkeys(
+        sorted(some.keys() - in_all), "not all recordings have it, in the rows that were looked at"
+    )
+    channels = [one for one in first.channels if one.source in in_all]
+    return first._replace(channels=channels, left_out=left_out) if others else first
+
+
+def _timed(found: Guess, where: str) -> Guess:
+    if "time_column" not in found.settings and "row_period_s" not in found.settings:
         raise DataError(
-            f"{where}: no column of times was found. If the rows of arrays are evenly spaced, give"
-            " their distance with --row-period-s; else set time_column and time_format by hand"
+            f"{where}: no column of times was found. Name it with --time-column, and its form with"
+            " --time-format, such as '%Y.%m.%d.%H.%M.%S'; if arrays have no times, give the seconds"
+            " from row to row with --row-period-s"
         )
     if not found.channels:
         told = "; ".join(f"{name!r}: {why}" for name, why in found.left_out.items())
