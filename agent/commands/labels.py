@@ -92,7 +92,8 @@ def _write_windows(reader: Reader, found: Sequence[dict[str, Any]], directory: P
     from agent.commands.alarms.windowed import write
 
     made = write(reader, found, directory)
-    told = f"{directory}: {len(made.files)} windows"
+    count = len(made.files)
+    told = f"{directory}: {count} {'window' if count == 1 else 'windows'}"
     if made.gone:
         told += f"; no window is kept of {_names(made.gone)}"
     say_error("fieldwatch-agent", told)

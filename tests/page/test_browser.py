@@ -332,6 +332,18 @@ def test_what_is_refreshed_keeps_the_focus(fine: Gateway, open_page: OpenPage) -
     assert not page.evaluate("Boolean(document.activeElement.kept)")
 
 
+def test_the_sound_stays_on_in_the_next_view(fine: Gateway, open_page: OpenPage) -> None:
+    page = log_in(fine, open_page())
+    page.get_by_role("button", name="Sound is off").click()
+    page.get_by_role("link", name="Health").click()
+    expect(page.get_by_role("heading", name="Health")).to_be_visible()
+    expect(page.get_by_role("button", name="Sound is on")).to_be_visible()
+    page.get_by_role("button", name="Sound is on").click()
+    page.get_by_role("link", name="Overview").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    expect(page.get_by_role("button", name="Sound is off")).to_be_visible()
+
+
 def test_the_alarm_that_is_new_is_read_out_and_not_the_most_urgent(
     fine: Gateway, open_page: OpenPage
 ) -> None:

@@ -193,7 +193,7 @@ def test_labelled_windows_are_files_with_what_the_agent_saw(kept: Kept, tmp_path
     kept.ask("labelled", one, labelled=Labelled("confirmed"))
     kept.ask("labelled", other, labelled=Labelled("false"))
     ended = export(kept, "--windows-in", tmp_path / "w")
-    assert "w: 1 windows; no window is kept of pump#2" in ended.output
+    assert "w: 1 window; no window is kept of pump#2" in ended.output
     (file,) = (tmp_path / "w").iterdir()
     assert file.name == "pump-1-confirmed.csv"
     rows = list(csv.DictReader(file.read_text().splitlines()))
