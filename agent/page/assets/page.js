@@ -112,7 +112,6 @@ async function call() {
   }, 10000);
 }
 document.querySelector(".sound").hidden = !window.AudioContext;
-<<<<<<< HEAD
 const kept = (() => { try { return sessionStorage; } catch { return null; } })(); // a browser may forbid it
 function turnSound(on) {
   sound.setAttribute("aria-pressed", String(on));
@@ -124,19 +123,6 @@ sound.addEventListener("click", () => {
   audio = audio || new AudioContext();
   audio.resume();
   turnSound(sound.getAttribute("aria-pressed") !== "true");
-=======
-function showSound(on) {
-  sound.setAttribute("aria-pressed", String(on));
-  sound.textContent = on ? sound.dataset.on : sound.dataset.off;
-  if (!on) { clearInterval(ringing); silence.hidden = true; }
-}
-sound.addEventListener("click", () => {
-  const on = sound.getAttribute("aria-pressed") !== "true";
-  audio = audio || new AudioContext();
-  audio.resume();
-  showSound(on);
-  sessionStorage.setItem("sound", on ? "on" : "off"); // of this tab, for its next view
->>>>>>> newcomer
 });
 if (window.AudioContext && kept?.getItem("sound") === "on") { // it was on in the view before
   audio = new AudioContext();
@@ -177,11 +163,3 @@ addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (event) => { if (event.persisted) { setFresh(false); connect(); } }); // back from the cache
-
-if (window.AudioContext && sessionStorage.getItem("sound") === "on") {
-  audio = new AudioContext(); // it runs at once, or after a touch; until then the button says "off"
-  const running = () => { if (audio.state === "running" && sessionStorage.getItem("sound") === "on") showSound(true); };
-  audio.addEventListener("statechange", running);
-  running();
-  addEventListener("pointerdown", (event) => { if (!sound.contains(event.target)) audio.resume(); }, { once: true });
-}
