@@ -355,18 +355,3 @@ def test_the_alarm_that_is_new_is_read_out_and_not_the_most_urgent(
     raised(fine, LOW)
     expect(page.locator("#announce")).to_contain_text("below 0")
     expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
-
-
-def test_the_sound_stays_on_in_the_next_view(fine: Gateway, open_page: OpenPage) -> None:
-    watched = open_page()
-    watched.expected.append("AudioContext was not allowed")  # before the first touch of a view
-    page = log_in(fine, watched)
-    page.locator("#sound").click()
-    expect(page.locator("#sound")).to_have_attribute("aria-pressed", "true")
-    page.goto(f"{fine.url}/alarms")
-    page.locator("h1").click()  # before that, a browser may forbid it
-    expect(page.locator("#sound")).to_have_attribute("aria-pressed", "true")
-    page.locator("#sound").click()
-    page.goto(f"{fine.url}/")
-    page.locator("h1").click()
-    expect(page.locator("#sound")).to_have_attribute("aria-pressed", "false")
