@@ -112,18 +112,24 @@ async function call() {
   }, 10000);
 }
 document.querySelector(".sound").hidden = !window.AudioContext;
-function showSound(on) {
+const kept = (() => { try { return sessionStorage; } catch { return null; } })(); // a browser may forbid it
+function turnSound(on) {
   sound.setAttribute("aria-pressed", String(on));
   sound.textContent = on ? sound.dataset.on : sound.dataset.off;
+  kept?.setItem("sound", on ? "on" : "off");
   if (!on) { clearInterval(ringing); silence.hidden = true; }
 }
 sound.addEventListener("click", () => {
-  const on = sound.getAttribute("aria-pressed") !== "true";
   audio = audio || new AudioContext();
   audio.resume();
-  showSound(on);
-  sessionStorage.setItem("sound", on ? "on" : "off"); // of this tab, for its next view
+  turnSound(sound.getAttribute("aria-pressed") !== "true");
 });
+if (window.AudioContext && kept?.getItem("sound") === "on") { // it was on in the view before
+  audio = new AudioContext();
+  const again = (event) => { if (event?.target !== sound && kept.getItem("sound") === "on") audio.resume().then(() => turnSound(true)); };
+  again();
+  for (const kind of ["pointerdown", "keydown"]) addEventListener(kind, again, { once: true }); // some browsers wait for it
+}
 document.getElementById("sound-test").addEventListener("click", () => {
   audio = audio || new AudioContext();
   audio.resume();
@@ -157,11 +163,3 @@ addEventListener("visibilitychange", () => {
 });
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (event) => { if (event.persisted) { setFresh(false); connect(); } }); // back from the cache
-
-if (window.AudioContext && sessionStorage.getItem("sound") === "on") {
-  audio = new AudioContext(); // it runs at once, or after a touch; until then the button says "off"
-  const running = () => { if (audio.state === "running" && sessionStorage.getItem("sound") === "on") showSound(true); };
-  audio.addEventListener("statechange", running);
-  running();
-  addEventListener("pointerdown", (event) => { if (!sound.contains(event.target)) audio.resume(); }, { once: true });
-}
