@@ -350,6 +350,7 @@ def test_the_alarm_that_is_new_is_read_out_and_not_the_most_urgent(
     first = raised(fine)
     page = log_in(fine, open_page())
     expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
+    page.wait_for_load_state()  # with the script, which has `source`
     # once it has heard how many there are, what is more is new
     page.evaluate("new Promise((go) => source.addEventListener('values', () => go(true)))")
     raised(fine, LOW)
