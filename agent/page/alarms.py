@@ -96,9 +96,18 @@ def row(alarm: Alarm, words: Words) -> dict[str, Any]:
         "age": moments.age(alarm["onset"]),
         "state": state(alarm, words),
         "shelved": shelving(handling, moments),
-        "put_aside": (one := alarm.get("put_aside")) and _log_line(one, words),
+        "put_aside": _was_put_aside(alarm, words),
         "to_do": None if alarm["closed"] else printable(to_do(alarm, words.told), _TEXT_CHARS_MAX),
     }
+
+
+def _was_put_aside(alarm: Alarm, words: Words) -> str | None:
+    """Return who put the alarm aside, and why; of one that has returned, as what was before."""
+    if (row := alarm.get("put_aside")) is None:
+        return None
+    line = _log_line(row, words)
+    aside = alarm["handling"]["state"] in SUPPRESSED
+    return line if aside else words.text("put_aside.before", line=line)
 
 
 def _sentence(alarm: Alarm, words: Words) -> str:

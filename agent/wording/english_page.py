@@ -35,6 +35,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.score": "score",
     "page.time_to_limit": "time to limit",
     "page.ago": "{age} ago",
+    "page.put_aside.before": "Before: {line}",
     "page.shelved": "shelved {until}",
     "page.overview.none": "The agent has no streams yet.",
     "page.overview.more": "and {count} more",

@@ -37,6 +37,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.score": "Abweichung",
     "page.time_to_limit": "Zeit bis zum Grenzwert",
     "page.ago": "vor {age}",
+    "page.put_aside.before": "Vorher: {line}",
     "page.shelved": "zurückgestellt {until}",
     "page.overview.none": "Der Agent hat noch keine Messstellen.",
     "page.overview.more": "und {count} weitere",

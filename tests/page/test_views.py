@@ -86,6 +86,7 @@ def test_an_alarm_that_returns_shows_who_had_shelved_it_and_why(kept: Kept) -> N
     assert told["state"] == "unacknowledged"
     assert "shelved by maria" in told["put_aside"]
     assert "a part is ordered" in told["put_aside"]
+    assert told["put_aside"].startswith("Before: ")
 
 
 def test_an_alarm_that_is_over_does_not_look_active(kept: Kept) -> None:
