@@ -299,7 +299,7 @@ def corrected(record: Record) -> bytes:
     with contextlib.closing(sqlite3.connect(":memory:")) as outbox:
         outbox.execute(f"CREATE TABLE outbox ({COLUMNS})")
         outbox.execute(INSERT, record)
-        correct_messages(outbox, Correction(1.7e9, 0.0, 1000.0, frozenset({"pump"}), 0, 2, 0, 0))
+        correct_messages(outbox, Correction(1.7e9, 0.0, 1000.0, frozenset({"pump"}), 0, 2, 0, 0, 0))
         (found,) = outbox.execute(f"SELECT {COLUMNS} FROM outbox").fetchall()
     return CloudEvents(Origin("plant", "gw-1", "0" * 16)).record(Record(*found)).body
 
