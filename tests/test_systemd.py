@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,8 +12,7 @@ from agent.config import load as config
 from agent.control.door import MODE
 from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD, SIGN
 from models.errors import BundleError, ConfigError, Defect
-
-Analyze = Callable[..., subprocess.CompletedProcess[str]]
+from tests.systemd_rig import Analyze, analyzer
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "systemd" / "fieldwatch-agent.service"
@@ -27,24 +22,7 @@ EXPOSURE_MAX = "19"
 
 @pytest.fixture
 def analyze(tmp_path: Path) -> Analyze:
-    """``systemd-analyze`` as a user's: it then needs neither root nor a system run by systemd."""
-    parts = ROOT / ".parts" / "usr"
-    found = shutil.which("systemd-analyze", path=f"{os.environ['PATH']}:/usr/bin:{parts}/bin")
-    assert found, "the tests need systemd-analyze; get it with: make parts"
-    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
-    if found.startswith(str(parts)):  # the units that ours stands on are unpacked there too
-        environment["SYSTEMD_UNIT_PATH"] = f"{parts}/lib/systemd/user:"
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [found, "--user", *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-        )
-
-    return run
+    return analyzer(tmp_path)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ class Broker:
 
     def __enter__(self) -> Broker:
         """Start it and wait until it accepts connections."""
-        self.port = _free_port()
+        self.port = free_port()
         command = self._command()
         log = (self._directory / "broker.log").open("wb")
         with log:
@@ -83,7 +83,8 @@ class Broker:
         raise BrokerMissing(f"{self.name} did not start: {log}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine at which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

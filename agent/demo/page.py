@@ -8,12 +8,12 @@ import os
 import pwd
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Final
 
+from agent.demo.broker import free_port
 from agent.users import User, changing, hashed
 from models.errors import FieldwatchError
 
@@ -48,7 +48,7 @@ class DemoPage:
         self.password = secrets.token_urlsafe(9)
         with changing(self._users, None) as users:
             users[USER] = User(USER, "maintainer", hashed(self.password))
-        self._port = _free_port()
+        self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -96,9 +96,3 @@ def _control() -> str:
     with contextlib.suppress(KeyError):
         return f'[control]\npage_user = "{pwd.getpwuid(os.geteuid()).pw_name}"\n'
     return ""
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
