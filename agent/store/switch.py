@@ -77,7 +77,9 @@ def as_owner(directory: Path) -> Iterator[None]:
     The owner decides what lies there: it could be a link to a file that only root may change. The
     process must have one thread, because the user is that of the whole process.
     """
-    found = directory.stat()
+    found = directory.lstat()  # not of what a link of the owner points at
+    if found.st_uid == 0:
+        found = directory.stat()
     if os.geteuid() != 0 or found.st_uid == 0:
         yield
         return
