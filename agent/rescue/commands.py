@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import click
 from agent.commands.options import config_option, json_option
 from models.console import say, say_json
 
+_UMASK = (
+    0o027  # as the unit's, whatever that of the person is: the agent's group reads what it stores
+)
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -59,6 +63,8 @@ def restore(
     """
     from agent.rescue import interrupted
     from agent.rescue import restore as restores
+
+    os.umask(_UMASK)
 
     if (file is None) != complete:
         raise click.UsageError("give the archive FILE, or --complete")
@@ -135,6 +141,7 @@ def rollback(config_file: Path, environment: Path, dry_run: bool, as_json: bool)
     """
     from agent.rescue import rollback as rollbacks
 
+    os.umask(_UMASK)
     outcome = rollbacks.rollback(config_file, environment, dry_run)
     if as_json:
         say_json(outcome._asdict())

@@ -221,7 +221,7 @@ def _write(path: Path, step: Step, data: Iterator[bytes]) -> None:
     digest = hashlib.sha256()
     parent = next(one for one in step.place.parents if one.exists())
     with as_owner(parent):
-        step.place.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        _make_folders(step)
     with as_owner(step.place.parent):
         step.new.unlink(missing_ok=True)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -237,6 +237,14 @@ def _write(path: Path, step: Step, data: Iterator[bytes]) -> None:
         sync_directory(step.place.parent)
     if digest.hexdigest() != step.facts["sha256"]:
         raise ArchiveDamaged(_CHANGED.format(path))
+
+
+def _make_folders(step: Step) -> None:
+    """Make the folders of a file; the agent's user must be able to enter those of root."""
+    folders = (step.place.parent, *step.place.parents[1:])
+    for folder in reversed([one for one in folders if not one.exists()]):
+        folder.mkdir()
+        folder.chmod(0o750 if step.facts["at"] == "store" else 0o755)
 
 
 def _give(file: Path | int, owner: Sequence[str]) -> None:

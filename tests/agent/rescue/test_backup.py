@@ -125,6 +125,8 @@ def test_a_lost_gateway_comes_back_and_numbers_nothing_twice(
         name: before[name] for name in before.keys() - databases
     }
     assert (gateway.config.parent / "page-users").stat().st_mode & 0o777 == 0o640
+    assert (gateway.config.parent / "conf.d").stat().st_mode & 0o777 == 0o755
+    assert (gateway.store / "bundles").stat().st_mode & 0o777 == 0o750
     assert meta(gateway.store / RECORDS)["epoch"] != epoch
     assert queued(gateway.store) == list(range(1, waiting + 1))
     store = gateway.open()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sqlite3
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +29,7 @@ from agent.store.copies import (
 from agent.store.maintenance import bring_up_to_date
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.sqlite import bytes_on_disk, current_version, snapshot
-from agent.store.switch import Move, finish, switch
+from agent.store.switch import Move, as_owner, finish, switch
 from agent.store.writer import Store
 from models.errors import StoreError
 from tests.agent.store.test_migrations import make, rows
@@ -246,3 +249,32 @@ def test_the_next_start_completes_a_way_back(tmp_path: Path) -> None:
     assert meta(tmp_path / RECORDS)["epoch"] == epoch
     assert not journal.exists() and not former.exists()
     assert copies(tmp_path) == [] and not (tmp_path / DIRECTORY).exists()
+
+
+@pytest.fixture
+def of_another_user() -> Iterator[Path]:
+    """A folder that anybody can reach; of another user, where we are root and can make one."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name, "store")
+        Path(name).chmod(0o755)
+        directory.mkdir()
+        if os.geteuid() == 0:
+            os.chown(directory, 65534, 65534)
+        yield directory
+
+
+def test_root_acts_as_the_owner_of_a_folder(of_another_user: Path) -> None:
+    with as_owner(of_another_user):
+        (of_another_user / "file").touch()
+    assert (of_another_user / "file").stat().st_uid == of_another_user.stat().st_uid
+    assert os.geteuid() == os.getuid()
+
+
+def test_a_link_of_that_owner_leads_root_nowhere(of_another_user: Path) -> None:
+    protected = of_another_user.parent / "protected"
+    protected.mkdir(mode=0o755)
+    protected.chmod(0o555)  # for those who are not root; root would write all the same
+    with as_owner(of_another_user):
+        (of_another_user / "bundles").symlink_to(protected)
+    with pytest.raises(PermissionError), as_owner(of_another_user / "bundles"):
+        (of_another_user / "bundles" / "file").touch()
