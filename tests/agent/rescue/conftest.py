@@ -9,7 +9,7 @@ import pytest
 
 from agent.store.batch import Batch
 from agent.store.writer import Store
-from agent.users import changing, hashed
+from agent.users import User, changing, hashed
 from tests.agent.store.test_writer import message, samples
 from tests.conftest import ZOO_BUNDLE
 from tests.database import make_files
@@ -74,8 +74,6 @@ class Gateway:
         }
         users = self.config.parent / "page-users"
         with changing(users, None) as people:
-            from agent.users import User
-
             people["maria"] = User("maria", "operator", hashed("a long password"))
             self.secrets[users] = people["maria"].password.digest.hex()
         self.fill()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from agent.rescue import restore as restores
-from agent.rescue.archive import ArchiveDamaged, read
+from agent.rescue.archive import ArchiveDamaged, read, writing
 from agent.rescue.backup import backup, default_name, lines
 from agent.rescue.interrupted import complete, journal_of
 from agent.store.batch import Batch
@@ -185,13 +185,14 @@ def test_one_of_a_newer_version_is_refused(gateway: Gateway, tmp_path: Path) -> 
 def test_nothing_is_touched_while_an_agent_runs(gateway: Gateway, tmp_path: Path) -> None:
     path = tmp_path / "backup.tar.gz"
     backup(gateway.config, path, False)
-    gateway.write("agent.toml", CHANGED := gateway.config.read_text() + "# changed\n")
+    changed = gateway.config.read_text() + "# changed\n"
+    gateway.write("agent.toml", changed)
     wanted = restores.plan(path, gateway.config)
     store = gateway.open()
     with pytest.raises(StoreError, match="an agent runs"):
         restores.restore(path, wanted, gateway.config)
     store.close()
-    assert gateway.config.read_text() == CHANGED
+    assert gateway.config.read_text() == changed
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.999])
@@ -223,8 +224,6 @@ def test_a_flipped_bit_anywhere_is_found(gateway: Gateway, tmp_path: Path) -> No
 def test_an_archive_cannot_write_beside_the_gateway(
     gateway: Gateway, tmp_path: Path, where: str
 ) -> None:
-    from agent.rescue.archive import writing
-
     path = tmp_path / "backup.tar.gz"
     facts = {"at": "store", "path": where, "mode": 0o600, "owner": [], "secret": False}
     with writing(path) as archive:
