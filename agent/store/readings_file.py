@@ -57,6 +57,10 @@ class ReadingsFile:
         """Number of the next sample; all streams share one count."""
         return self._ring.next_sample
 
+    def number_from(self, number: int) -> None:
+        """Give no lower number to a new sample: those below were sent, and the file may be new."""
+        self._ring.next_sample = max(self._ring.next_sample, number)
+
     @property
     def rows(self) -> int:
         """Number of samples in the file."""

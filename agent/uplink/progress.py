@@ -1,0 +1,41 @@
+"""How far the lane of samples has come: what outlives uplink and process. It needs no numpy."""
+
+from __future__ import annotations
+
+import json
+from typing import Final, NamedTuple
+
+SAMPLES: Final = "_samples"  # a key among the streams' states; no stream's name begins with _
+
+
+class At(NamedTuple):
+    """How far the samples are sent."""
+
+    next: int | None = None  # number of the first sample that is not; None: never began
+    day: int = 0  # the last day with a chunk, in days since 1970 (UTC)
+    bytes: int = 0  # sent on that day
+    sent: int = 0  # samples, confirmed
+    missed: int = 0  # samples that the ring dropped before
+    refused: int = 0  # samples in chunks that broker or collector do not accept
+
+
+class Progress:
+    """How far the samples are sent, over all uplinks; one thread at a time changes it."""
+
+    def __init__(self, at: At = At()) -> None:  # noqa: B008 - it cannot change
+        self.at = at
+        self._stored = at
+        self.correcting = False  # whether the loop corrects times in the ring
+
+    @classmethod
+    def of(cls, data: bytes | None) -> Progress:
+        """Return the stored progress; None: there is none."""
+        return cls() if data is None else cls(At(**json.loads(data)))
+
+    def news(self) -> bytes | None:
+        """Return it for the loop to store; None if that is not new."""
+        at = self.at
+        if at == self._stored:
+            return None
+        self._stored = at
+        return json.dumps(at._asdict()).encode()
