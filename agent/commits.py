@@ -151,6 +151,7 @@ class Commits:
         if self._trouble.over():
             self._relay.tell(None)
         self._samples += waiting
+        self._relay.progress.see(self._store.readings.next_sample, self._store.readings.durable)
         committed = time.monotonic()
         for arrived in self._arrivals:
             self.latencies.add(committed - arrived)

@@ -296,6 +296,7 @@ class Daemon:
     def _tick(self) -> None:
         """Do the periodic work. It feeds the watchdog, because only a live loop gets here."""
         now = time.monotonic()
+        quality = self._clock.quality()  # before the look, which finds what made it better
         if (step := self._clock.look()) is not None:
             self._commits.save_soon()  # data stored from now on has corrected times
             self._points.clock_set(step.by_s)
@@ -311,7 +312,7 @@ class Daemon:
         self._commit()
         if not self._commits.error:
             self._corrections.go_on()
-        self._relay.progress.correcting = self._corrections.busy
+        self._relay.progress.timely = quality != "unsynced" and not self._corrections.busy
         self._panels.show(
             lambda: self._streams.document(self._store.records.last_alarm_number),
             self._points.not_normal,
@@ -603,6 +604,7 @@ def _progress(store: Store) -> Progress:
     """Return how far the samples are sent; no new sample gets the number of one of them."""
     progress = Progress.of(store.records.state(SAMPLES).get(SAMPLES))
     store.readings.number_from(progress.at.next or 0)
+    progress.newest = store.readings.next_sample
     return progress
 
 

@@ -85,11 +85,9 @@ class SamplesTable(Table):
     streams: list[TopicName] | None = Field(
         None, min_length=1, description="The streams whose samples are sent; absent: all"
     )
-    interval_s: float = Field(
+    interval_s: Positive = Field(
         300.0,
-        ge=10,
         le=86_400,
-        allow_inf_nan=False,
         description="Time between two transmissions; longer ones make larger chunks, which compress"
         " better",
     )

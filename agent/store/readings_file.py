@@ -34,6 +34,7 @@ class ReadingsFile:
         self._ring = Ring(ring_rows_max)
         self.history = _history(history_bytes_max)
         self._next_sync = 0.0  # of the samples
+        self.durable = 0  # samples below this number are on the disk
         self._unsynced = False  # whether some samples are written but perhaps not on the disk
         # since the start
         self._evicted = 0  # samples, for the size
@@ -91,6 +92,8 @@ class ReadingsFile:
             raise
         if due:
             self._next_sync = time.monotonic() + SYNC_S
+        if durable:
+            self.durable = self._ring.next_sample
         self._unsynced = not durable and (self._unsynced or bool(batch.samples))
         self._evicted += evicted
         self.history.written()

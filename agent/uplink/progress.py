@@ -20,17 +20,33 @@ class At(NamedTuple):
 
 
 class Progress:
-    """How far the samples are sent, over all uplinks; one thread at a time changes it."""
+    """How far the samples are sent, over all uplinks.
+
+    The sender's thread changes ``at``, the loop's thread the others.
+    """
 
     def __init__(self, at: At = At()) -> None:  # noqa: B008 - it cannot change
         self.at = at
         self._stored = at
-        self.correcting = False  # whether the loop corrects times in the ring
+        self.newest = 1  # number of the next sample
+        # samples below this number are on the disk, so that no other gets their number
+        self.durable = 0
+        self.timely = True  # whether their times will not be corrected
 
     @classmethod
     def of(cls, data: bytes | None) -> Progress:
         """Return the stored progress; None: there is none."""
-        return cls() if data is None else cls(At(**json.loads(data)))
+        said = {} if data is None else json.loads(data)
+        return cls(At(**{name: said[name] for name in At._fields if name in said}))
+
+    def see(self, newest: int, durable: int) -> None:
+        """Follow a commit of samples; see ``newest`` and ``durable``."""
+        self.newest, self.durable = newest, durable
+
+    def begin(self) -> None:
+        """Begin with the next sample, unless samples were sent before."""
+        if self.at.next is None:
+            self.at = self.at._replace(next=self.newest)
 
     def news(self) -> bytes | None:
         """Return it for the loop to store; None if that is not new."""

@@ -6,7 +6,8 @@
 Nothing is copied into the outbox: a **pass** reads the next samples of all streams from the ring,
 makes chunks of one stream each, and sends one at a time. Once all are confirmed, the next pass
 begins. So all streams get on equally in time, and what the ring drops meanwhile is counted as
-missed. A sample is read only when a power cut cannot make its number free again.
+missed. A sample is read only when it is on the disk, so that a power cut never gives its number to
+another.
 
 The progress outlives the process. A kill repeats at most the current pass; the collector stores a
 repeated sample once, by its number.
@@ -35,16 +36,13 @@ if TYPE_CHECKING:
     from agent.store.layouts import Part
     from agent.store.reader import Reader, Ringed
     from agent.uplink.acknowledgements import Central
-    from models.messages import ClockQuality
 
 _LOG = logging.getLogger(__name__)
 
-SETTLED_S: Final = 30.0  # longer than the ring's file stays unsynced, and than a commit takes
-LOOK_S: Final = 10.0  # between two looks at the ring's newest number
 PASS_BYTES: Final = 2**20  # of a pass, as stored; it is in memory
 _ROWS_READ: Final = 200  # of the ring, at a time
 _HOLD_S_MAX: Final = 3600.0  # between two tries if nobody takes the chunks
-_TRIES: Final = 3  # of a chunk that the broker takes and the collector does not
+_TRIES: Final = 10  # of a chunk that the broker takes and the collector does not; some 4 hours
 _DAY_S: Final = 86_400
 
 
@@ -79,7 +77,7 @@ class SampleLane:
         central: the collector, if it must confirm each chunk.
         central_timeout_s: how long it may take for that.
         retry_s: until the next try after nobody took a chunk; doubled each time.
-        quality: of the gateway's clock.
+        wall: returns Unix seconds.
 
     """
 
@@ -91,18 +89,14 @@ class SampleLane:
         central: Central | None,
         central_timeout_s: float,
         retry_s: float,
-        quality: Callable[[], ClockQuality] = clock_quality,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self.progress = Progress()
         self._settings, self._dialect, self._last_seq = settings, dialect, last_seq
         self._central, self._timeout_s = central, central_timeout_s
-        self._quality = quality
         self._retry_s_min = self._retry_s = retry_s
-        self._held_until = 0.0  # monotonic, as all the following
-        self._next_look = 0.0
-        self._looks: deque[tuple[float, int]] = deque()  # when the ring had which next number
-        self._settled = 0  # samples below this number are on the disk
-        self._unsynced_at = -SETTLED_S
+        self._held_until = 0.0  # monotonic, as the next
         self._next_pass = 0.0
         self._pass: _Pass | None = None
         self._chunk: _Chunk | None = None
@@ -118,7 +112,6 @@ class SampleLane:
 
         """
         now = time.monotonic()
-        self._look(outbox, now)
         self._settle(now)
         if (reason := self._waits(now)) is not None:
             self._waits_for = reason
@@ -133,29 +126,13 @@ class SampleLane:
             return None
         return self._chunk.message
 
-    def _look(self, outbox: Reader, now: float) -> None:
-        """Find out which samples are in the ring for long enough."""
-        if now < self._next_look:
-            return
-        self._next_look = now + LOOK_S
-        newest = outbox.next_sample()
-        if self.progress.at.next is None:
-            self._move(next=newest)
-        self._looks.append((now, newest))
-        while self._looks and self._looks[0][0] <= now - SETTLED_S:
-            self._settled = self._looks.popleft()[1]
-
     def _waits(self, now: float) -> str | None:
         if now < self._held_until:
-            return "subscriber"
+            return "retry"
         if self._central is not None and not self._central.takes_samples:
             return "collector"
-        if self._settings.require_synced_clock:
-            if self._quality() == "unsynced":
-                self._unsynced_at = now
-            # what the clock timed before it was synchronised is being corrected
-            if self.progress.correcting or now - self._unsynced_at < SETTLED_S:
-                return "clock"
+        if self._settings.require_synced_clock and not self.progress.timely:
+            return "clock"
         return None
 
     def _made(self, outbox: Reader, now: float, bytes_max: int) -> _Chunk | None:
@@ -168,15 +145,15 @@ class SampleLane:
             return None
         stream, samples = self._pass.waiting.popleft()
         about, data = packed(samples)
-        last, clock = about["last"], self._quality()
+        last = about["last"]
         message = self._dialect.samples(
             stream,
             about | {"missed": self.progress.at.missed},
             data,
-            time.time(),
+            self._wall(),
             self._last_seq(),
             f"samples-{about['first']}-{last}",
-            clock,
+            clock_quality(),
         )
         chunk = _Chunk(stream, last, len(samples.times), message)
         if message.size() > bytes_max:
@@ -186,11 +163,12 @@ class SampleLane:
 
     def _begun(self, outbox: Reader, now: float) -> _Pass | None:
         first = self.progress.at.next
-        if first is None or now < self._next_pass or first >= self._settled:
+        below = self.progress.durable
+        if first is None or now < self._next_pass or first >= below:
             return None
         begun = _Pass(first)
-        rows = self._read(outbox, begun)
-        if begun.end >= self._settled:  # else the next one follows at once
+        rows = _read(outbox, begun, below)
+        if begun.end >= below:  # else the next one follows at once
             self._next_pass = now + self._settings.interval_s
         wanted = self._settings.streams
         by_stream: dict[str, list[Ringed]] = {}
@@ -205,24 +183,6 @@ class SampleLane:
                     begun.waiting.append((stream, some))
         return begun
 
-    def _read(self, outbox: Reader, begun: _Pass) -> list[Ringed]:
-        """Read the next rows of the ring, and count the samples that are no longer in it."""
-        rows: list[Ringed] = []
-        size = 0
-        while size < PASS_BYTES:
-            read = outbox.rows_from(begun.end, self._settled, _ROWS_READ)
-            for row in read:
-                begun.missed += max(0, row.number - begun.end)
-                begun.end = row.number + row.rows
-                size += len(row.stored.times) + len(row.stored.values) + len(row.stored.scores)
-            rows += read
-            if len(read) < _ROWS_READ:
-                # so all below is read, or gone
-                begun.missed += max(0, self._settled - begun.end)
-                begun.end = max(begun.end, self._settled)
-                break
-        return rows
-
     def _end_pass(self) -> None:
         assert self._pass is not None
         if self._pass.missed:
@@ -235,7 +195,7 @@ class SampleLane:
 
     def _spent(self) -> int:
         """Return the bytes sent today, so far; a clock that is set back frees none."""
-        today, at = int(time.time()) // _DAY_S, self.progress.at
+        today, at = int(self._wall()) // _DAY_S, self.progress.at
         if today > at.day:
             self._move(day=today, bytes=0)
         elif today < at.day:  # the clock was ahead
@@ -249,7 +209,6 @@ class SampleLane:
 
     def taken(self) -> None:
         """Record that the broker has the chunk."""
-        self._retry_s = self._retry_s_min
         if self._chunk is None:
             return
         if self._central is None:
@@ -258,7 +217,7 @@ class SampleLane:
             self._chunk.taken_s = time.monotonic()
 
     def hold(self) -> None:
-        """Try again later: nobody is subscribed, or the broker is full."""
+        """Try again later: nobody has subscribed, or broker or collector have no room."""
         self._held_until = time.monotonic() + self._retry_s
         self._retry_s = min(2 * self._retry_s, _HOLD_S_MAX)
 
@@ -286,6 +245,7 @@ class SampleLane:
         elif now - chunk.taken_s > self._timeout_s:
             chunk.taken_s = None
             chunk.tries += 1
+            self.hold()
             if chunk.tries >= _TRIES:
                 self._refuse(chunk, f"the collector did not confirm it {_TRIES} times")
 
@@ -297,6 +257,7 @@ class SampleLane:
 
     def _done(self) -> None:
         assert self._chunk is not None
+        self._retry_s = self._retry_s_min
         self._move(sent=self.progress.at.sent + self._chunk.samples)
         self._chunk = None
 
@@ -305,7 +266,7 @@ class SampleLane:
         at = self.progress.at
         return {
             "sent": at.sent,
-            "behind": max(0, self._looks[-1][1] - (at.next or 0)) if self._looks else None,
+            "behind": 0 if at.next is None else max(0, self.progress.durable - at.next),
             "missed": at.missed,
             "refused": at.refused,
             "day": iso_time(at.day * _DAY_S)[:10],
@@ -313,6 +274,24 @@ class SampleLane:
             "day_bytes_max": self._settings.day_bytes_max,
             "waits_for": self._waits_for,
         }
+
+
+def _read(outbox: Reader, begun: _Pass, below: int) -> list[Ringed]:
+    """Read the next rows of the ring, and count the samples that are no longer in it."""
+    rows: list[Ringed] = []
+    size = 0
+    while size < PASS_BYTES:
+        read = outbox.rows_from(begun.end, below, _ROWS_READ)
+        for row in read:
+            begun.missed += max(0, row.number - begun.end)
+            begun.end = row.number + row.rows
+            size += len(row.stored.times) + len(row.stored.values) + len(row.stored.scores)
+        rows += read
+        if len(read) < _ROWS_READ:  # all others below are gone
+            begun.missed += max(0, below - begun.end)
+            begun.end = max(begun.end, below)
+            break
+    return rows
 
 
 def _joined(rows: Sequence[Ringed], parts: Sequence[Part], first: int) -> Iterator[Samples]:

@@ -128,6 +128,7 @@ class Uplink:
     def start(self, progress: Progress | None = None) -> None:
         """Begin to send; ``progress`` is that of the samples."""
         if self._samples is not None and progress is not None:
+            progress.begin()
             self._samples.progress = progress
         self._thread.start()
 
