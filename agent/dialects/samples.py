@@ -29,6 +29,7 @@ from models.times import iso_time
 ENCODING: Final = "zlib"
 CONTENT_BYTES_MAX: Final = 2**21  # of the decompressed columns
 CHANNELS_MAX: Final = 1000
+_TIME_MAX: Final = 1e11  # Unix seconds, of the year 5138
 _LEVEL: Final = 6  # of zlib
 _ROW_BYTES: Final = 20  # number, time and score; each channel adds 5: value and quality
 
@@ -153,7 +154,7 @@ def _check(found: Samples, about: Mapping[str, Any]) -> None:
         raise Refused("its numbers do not increase")
     if (int(numbers[0]), int(numbers[-1])) != (about.get("first"), about.get("last")):
         raise Refused("first or last is not that of the samples")
-    if not np.isfinite(found.times).all() or (np.abs(found.times) > 1e11).any():
+    if not ((found.times >= 0) & (found.times <= _TIME_MAX)).all():
         raise Refused("it has times that are none")
     if found.quality is not None and int(found.quality.max()) >= len(QUALITIES):
         raise Refused("it has an unknown quality")
