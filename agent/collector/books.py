@@ -112,8 +112,8 @@ class Collected:
 
         return Shelved(self._path, self._database, self._site, self._keeping.bytes_max, keeping)
 
-    def take_samples(self, chunk: Chunk, samples: Shelved) -> Literal["new", "repeated"]:
-        """Take in a chunk of samples with the next commit; return whether it is new.
+    def take_samples(self, chunk: Chunk, samples: Shelved) -> int:
+        """Take in a chunk of samples with the next commit; return how many are new.
 
         Raises:
             Refused: there is no room, or its numbers belong to other samples.

@@ -248,10 +248,9 @@ class Collector:
             if self._enrolled is not None:
                 self._enrolled.check(topic, head)
             chunk = read_chunk(topic, head, data, self.site)
-            if collected.take_samples(chunk, collected.samples) == "new":
-                self.counters["samples"] += len(chunk.samples.times)
-            else:
-                self.counters["chunks_repeated"] += 1
+            new = collected.take_samples(chunk, collected.samples)
+            self.counters["samples"] += new
+            self.counters["chunks_repeated"] += not new
         except NoSamples as error:
             self.reject(topic, "unreadable", str(error), collected, body)
         except Refused as error:

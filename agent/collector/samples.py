@@ -13,7 +13,7 @@ import json
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from agent.collector import parquet
 from agent.collector.reading import Chunk, Refused, Source
@@ -21,8 +21,6 @@ from agent.collector.tidying import Keeping, Tidying
 from agent.dialects.samples import CONTENT_BYTES_MAX, Samples, content_bytes, packed, unpacked
 from agent.store.sqlite import Connection, errors_of, transaction
 from agent.uplink.acknowledgements import SAMPLES_MAX
-
-Taken = Literal["new", "repeated"]
 
 BYTES_MAX: Final = 64 * 2**20  # of chunks that are in no file yet
 SHARE: Final = 8  # they have this fraction (1/8) of the database's limit
@@ -99,8 +97,10 @@ class Shelved:
         """Whether so much waits in memory that a commit must come first."""
         return self._waiting_bytes >= _WAITING_BYTES_MAX
 
-    def take(self, chunk: Chunk) -> Taken:
+    def take(self, chunk: Chunk) -> int:
         """Take in a chunk with the next commit, without the samples that are stored already.
+
+        Return how many were not.
 
         Raises:
             Refused: there is no room, or its numbers belong to other samples.
@@ -114,7 +114,7 @@ class Shelved:
             if float(chunk.samples.times[0]) > known.newest_s:
                 raise Refused("implausible", "its numbers belong to earlier samples")
             self._note(chunk.source, last)
-            return "repeated"
+            return 0
         about, data, samples = chunk.about, chunk.data, chunk.samples
         if int(samples.numbers[0]) <= known.through:  # a part is stored
             samples = samples.after(known.through)
@@ -131,7 +131,7 @@ class Shelved:
             max(known.missed, chunk.missed),
         )
         self._note(chunk.source, last)
-        return "new"
+        return len(samples.times)
 
     def _look_up(self, of: _Of) -> _Known:
         known = self._known.get(of)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,16 @@ import paho.mqtt.client as paho
 import polars
 import pytest
 
+from agent.collector.enrolled import Enrolled
+from agent.collector.overview import lines, overview
 from agent.collector.tidying import Keeping
 from agent.mqtt.client import Client
 from agent.store.batch import Batch
-from agent.store.record import Outgoing
-from agent.uplink.progress import SAMPLES, Progress
+from agent.uplink.progress import SAMPLES, At, Progress
+from models.keys import new_key
 from models.messages import HELD, MISSING, Samples
-from tests.conftest import RealBroker, wait_until
+from tests.collector_process import CollectorProcess
+from tests.conftest import WAIT_S_MAX, RealBroker, wait_until
 from tests.uplink_rig import Collecting, Gateway
 
 BEGIN_S = 1_790_121_600.0 - 30  # half a minute before midnight, UTC
@@ -90,6 +95,36 @@ def broker(tmp_path: Path) -> Iterator[RealBroker]:
     one.kill()
 
 
+class Listener:
+    """Any client of the broker: notes the kinds of messages in the order of their arrival."""
+
+    def __init__(self, port: int) -> None:
+        self.topics: list[str] = []
+        self.bodies: list[bytes] = []
+        self._subscribed = threading.Event()
+        self._client = Client(client_id="listener", protocol=paho.MQTTv311)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        self._client.subscribe("fieldwatch/v1/plant/gw-1/+/+", 1)
+        assert self._subscribed.wait(WAIT_S_MAX)
+
+    def _on_message(self, _: Any, __: Any, message: paho.MQTTMessage) -> None:
+        self.topics.append(message.topic)
+        self.bodies.append(message.payload)
+
+    def kinds(self) -> list[str]:
+        return [topic.split("/")[4] for topic in self.topics]
+
+    def publish(self, topic: str, body: bytes) -> None:
+        self._client.publish(topic, body, qos=1).wait_for_publish(WAIT_S_MAX)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
 def parquet_of(directory: Path, stream: str) -> polars.DataFrame:
     files = sorted((directory / "samples").glob(f"gateway=gw-1/stream={stream}/day=*/*.parquet"))
     return polars.concat([polars.read_parquet(file) for file in files], how="diagonal")
@@ -128,3 +163,127 @@ def test_samples_arrive_once_and_whole_as_parquet_of_each_day(
     assert found["flow:quality"].to_list()[:3] == ["missing", "held", "good"]
     assert found["fieldwatch:score"].null_count() == 6
     assert len(parquet_of(central, "fan")) == 60
+
+
+def test_no_sample_goes_before_a_message_that_waits(tmp_path: Path, broker: RealBroker) -> None:
+    listener = Listener(broker.port)
+    lane = {"chunk_bytes_max": 4096}
+    sending = Sending(tmp_path, broker.port, lane, replay_rate_max=100.0)
+    try:
+        sending.progress.begin()
+        for begin in range(0, 900, 100):
+            sending.put("pump-1", begin, 100, 2)
+        sending.gateway.put(5, "alarm", "pump-1")
+        sending.gateway.put(150, "summary", "pump-1")  # a backlog of more than a second
+        sending.gateway.put(5, "alarm", "fan")
+        sending.start()
+        wait_until(lambda: sending.all_sent(300), "the first samples")
+        sending.gateway.put(3, "alarm", "pump-1")
+        sending.gateway.put(3, "summary", "pump-1")
+        wait_until(lambda: sending.all_sent(900), "all samples")
+        wait_until(lambda: listener.kinds().count("alarm") == 13, "all alarms")
+    finally:
+        sending.close()
+        listener.close()
+    kinds = listener.kinds()
+    first = kinds.index("samples")
+    assert kinds[:10] == ["alarm"] * 10
+    assert kinds[10:first] == ["summary"] * 150
+    assert kinds.count("summary") == 153
+
+
+def test_a_long_outage_fills_the_ring_not_the_outbox(tmp_path: Path, broker: RealBroker) -> None:
+    broker.kill()
+    listener = None
+    sending = Sending(tmp_path, broker.port, {})  # its ring has 1000 samples
+    try:
+        sending.start()
+        for begin in range(0, 3000, 100):
+            sending.put("pump-1", begin, 100, 2)
+        assert sending.gateway.store.document()["outbox_rows"] == 0
+        broker.start()
+        listener = Listener(broker.port)
+        wait_until(lambda: sending.all_sent(900), "what the ring still has")
+        sending.put("pump-1", 3000, 100, 2)
+        wait_until(lambda: sending.document()["behind"] == 0, "the newest samples")
+        done = sending.document()
+    finally:
+        sending.close()
+        if listener is not None:
+            listener.close()
+    assert done["missed"] >= 1900
+    assert done["sent"] + done["missed"] == 3100
+    assert done["day_bytes"] == sum(map(len, listener.bodies))
+
+
+def test_a_collector_that_dies_and_one_without_samples_lose_nothing(
+    tmp_path: Path, broker: RealBroker
+) -> None:
+    central = tmp_path / "central"
+    plain = Collecting(broker.port, tmp_path / "plain")
+    sending = Sending(tmp_path, broker.port, {}, acknowledgement="central", central_timeout_s=2)
+    collecting = None
+    try:
+        sending.start()
+        sending.put("pump-1", 0, 50, 2)
+        sending.gateway.put(1, "alarm", "pump-1")
+        wait_until(lambda: plain.numbers() == [1], "the alarm")
+        assert sending.document()["day_bytes"] == 0  # nobody would store them
+        plain.close()
+        process = CollectorProcess(broker.port, central, more=["--samples"])
+        wait_until(lambda: sending.all_sent(50), "the first samples")
+        process.end()  # killed, before it has written a file
+        sending.put("pump-1", 50, 50, 2)
+        collecting = Collecting(broker.port, central, samples=Keeping())
+        wait_until(lambda: sending.all_sent(100), "the other samples")
+        sending.close()
+        sending = Sending(tmp_path, broker.port, {}, acknowledgement="central")
+        sending.progress.at = At(next=1)  # as of an older copy of its database
+        sending.put("pump-1", 100, 10, 2)
+        sending.start()
+        wait_until(lambda: sending.all_sent(110), "all samples once more")
+        collecting.close()
+        assert collecting.collector.counters["samples"] == 60
+    finally:
+        sending.close()
+        plain.close()
+        if collecting is not None:
+            collecting.close()
+    assert parquet_of(central, "pump-1")["time"].dt.timestamp("ms").to_list() == [
+        round((BEGIN_S + n) * 1000) for n in range(110)
+    ]
+    document = overview(central, None, 10)
+    assert [(one["stream"], one["samples"]) for one in document["samples"]] == [("pump-1", 110)]
+    assert any("110 samples of pump-1" in line for line in lines(document))
+
+
+def test_signed_chunks_are_stored_and_those_of_others_are_not(
+    tmp_path: Path, broker: RealBroker
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    secret = tmp_path / "gw-1.key"
+    shutil.copy(new_key(secret, "gateway", "plant/gw-1"), keys)
+    enrolled = Enrolled(keys, "plant", required=True)
+    central = tmp_path / "central"
+    collecting = Collecting(broker.port, central, enrolled=enrolled, samples=Keeping())
+    sending = Sending(
+        tmp_path, broker.port, {}, acknowledgement="central", sign=secret, dialect="cbor"
+    )
+    listener = Listener(broker.port)
+    try:
+        sending.start()
+        sending.put("pump-1", 0, 50, 2)
+        wait_until(lambda: sending.all_sent(50), "the samples")
+        topic, body = listener.topics[-1], listener.bodies[-1]
+        forged = body[:-1] + bytes([body[-1] ^ 1])
+        for other in (forged, body.replace(b'"signature"', b'"signed"'), body.partition(b"\n")[0]):
+            listener.publish(topic, other)
+        wait_until(lambda: collecting.collector.counters["rejected"] == 3, "the refusals")
+        rejected = dict(collecting.collector.rejected)
+    finally:
+        sending.close()
+        listener.close()
+        collecting.close()
+    assert rejected == {"implausible": 1, "unsigned": 1, "unreadable": 1}
+    assert len(parquet_of(central, "pump-1")) == 50

@@ -64,7 +64,7 @@ class Open:
         assert self.collected.samples is not None
         return self.collected.samples
 
-    def take(self, *chunks: Chunk) -> list[str]:
+    def take(self, *chunks: Chunk) -> list[int]:
         taken = [self.collected.take_samples(chunk, self.samples) for chunk in chunks]
         self.collected.commit()
         return taken
@@ -86,9 +86,9 @@ def opened(tmp_path: Path) -> Iterator[Open]:
 
 def test_a_chunk_that_comes_twice_is_stored_once(opened: Open, tmp_path: Path) -> None:
     first, second = chunk_of(samples_of(1)), chunk_of(samples_of(11))
-    assert opened.take(first, first, second, first) == ["new", "repeated", "new", "repeated"]
+    assert opened.take(first, first, second, first) == [10, 0, 10, 0]
     opened.file_all()
-    assert opened.take(second) == ["repeated"]
+    assert opened.take(second) == [0]
     opened.file_all()
     assert numbers(tmp_path) == list(range(1, 21))
 
@@ -97,7 +97,7 @@ def test_a_restart_forgets_nothing(opened: Open, tmp_path: Path) -> None:
     opened.take(chunk_of(samples_of(1)))
     opened.close()
     opened.collected.__enter__()
-    assert opened.take(chunk_of(samples_of(1)), chunk_of(samples_of(11))) == ["repeated", "new"]
+    assert opened.take(chunk_of(samples_of(1)), chunk_of(samples_of(11))) == [0, 10]
     opened.file_all()
     assert numbers(tmp_path) == list(range(1, 21))
 
@@ -106,7 +106,7 @@ def test_of_an_overlapping_chunk_only_the_new_samples_are_stored(
     opened: Open, tmp_path: Path
 ) -> None:
     opened.take(chunk_of(samples_of(1, 10)))
-    assert opened.take(chunk_of(samples_of(5, 20))) == ["new"]
+    assert opened.take(chunk_of(samples_of(5, 20))) == [14]
     opened.file_all()
     assert numbers(tmp_path) == list(range(1, 25))
 
@@ -142,7 +142,7 @@ def test_what_is_not_committed_is_not_there(opened: Open, tmp_path: Path) -> Non
     opened.collected.__enter__()
     opened.file_all()
     assert numbers(tmp_path) == []
-    assert opened.take(chunk_of(samples_of(1))) == ["new"]
+    assert opened.take(chunk_of(samples_of(1))) == [10]
 
 
 def test_channels_that_come_and_go_share_a_file(opened: Open, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_without_room_a_chunk_is_refused_and_comes_again(tmp_path: Path) -> None
     (tmp_path / "samples").unlink()
     opened = Open(tmp_path, MessagesKeeping(bytes_max=2**18))
     opened.file_all()
-    assert opened.take(chunk_of(samples_of(refused))) == ["new"]
+    assert opened.take(chunk_of(samples_of(refused))) == [10]
     opened.file_all()
     assert len(numbers(tmp_path)) == refused - 1 + 10
     opened.close()

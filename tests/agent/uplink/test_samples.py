@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class Ring:
         self.progress.see(self.store.readings.next_sample, 0)
         self.progress.begin()
         self.lane = self.a_lane(**settings)
+        self.commit()  # as an agent does when it starts
 
     def a_lane(self, central: Central | None = None, **settings: Any) -> SampleLane:
         table = SamplesTable(**({"enabled": True, "interval_s": 1e-6} | settings))
@@ -95,8 +97,6 @@ def samples_in(message: Message) -> Samples:
 
 
 def about_in(message: Message) -> dict[str, Any]:
-    import json
-
     found: dict[str, Any] = json.loads(parted(message.body)[0])["data"]
     return found
 
