@@ -266,7 +266,7 @@ class SampleLane:
         at = self.progress.at
         return {
             "sent": at.sent,
-            "behind": 0 if at.next is None else max(0, self.progress.durable - at.next),
+            "behind": 0 if at.next is None else max(0, self.progress.newest - at.next),
             "missed": at.missed,
             "refused": at.refused,
             "day": iso_time(at.day * _DAY_S)[:10],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +15,28 @@ import polars
 import pytest
 
 from agent.collector.enrolled import Enrolled
-from agent.collector.overview import lines, overview
+from agent.collector.overview import lines as told
+from agent.collector.overview import overview
 from agent.collector.tidying import Keeping
+from agent.inputs.plant import Pump
 from agent.mqtt.client import Client
 from agent.store.batch import Batch
 from agent.uplink.progress import SAMPLES, At, Progress
 from models.keys import new_key
 from models.messages import HELD, MISSING, Samples
+from tests.agent_rig import (
+    UNSIGNED_CENTRAL,
+    StartAgent,
+    configure,
+    kept_scores,
+    lines,
+    running,
+    scored,
+    status,
+)
 from tests.collector_process import CollectorProcess
 from tests.conftest import WAIT_S_MAX, RealBroker, wait_until
+from tests.serial_line import Line
 from tests.uplink_rig import Collecting, Gateway
 
 BEGIN_S = 1_790_121_600.0 - 30  # half a minute before midnight, UTC
@@ -254,7 +268,7 @@ def test_a_collector_that_dies_and_one_without_samples_lose_nothing(
     ]
     document = overview(central, None, 10)
     assert [(one["stream"], one["samples"]) for one in document["samples"]] == [("pump-1", 110)]
-    assert any("110 samples of pump-1" in line for line in lines(document))
+    assert any("110 samples of pump-1" in line for line in told(document))
 
 
 def test_signed_chunks_are_stored_and_those_of_others_are_not(
@@ -287,3 +301,51 @@ def test_signed_chunks_are_stored_and_those_of_others_are_not(
         collecting.close()
     assert rejected == {"implausible": 1, "unsigned": 1, "unreadable": 1}
     assert len(parquet_of(central, "pump-1")) == 50
+
+
+def test_an_agent_sends_each_sample_through_a_reload_and_a_kill(
+    tmp_path: Path, line: Line, broker: RealBroker, start_agent: StartAgent
+) -> None:
+    config = configure(tmp_path, line, broker.port)
+    plain = config.read_text().replace("[mqtt]", f"[mqtt]\n{UNSIGNED_CENTRAL}")
+    plain = plain.replace("[store]", "[store]\nstate_interval_s = 0.2")  # so the ring is synced
+    config.write_text(plain)
+    central = CollectorProcess(broker.port, tmp_path / "central", more=["--samples"])
+    rows = Pump(11, []).run(900)
+    try:
+        agent = start_agent(config)
+        wait_until(lambda: running(tmp_path), "the agent")
+        line.write(lines(rows[:300]))
+        wait_until(lambda: scored(tmp_path) == 300, "the first samples")
+        assert status(tmp_path)["uplink"]["samples"] is None
+        more = "[mqtt.samples]\nenabled = true\ninterval_s = 0.2\nrequire_synced_clock = false\n"
+        config.write_text(f"{plain}{more}")
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: status(tmp_path)["uplink"]["samples"] is not None, "the lane")
+        line.write(lines(rows[300:600], 300))
+        wait_until(lambda: status(tmp_path)["uplink"]["samples"]["sent"] >= 100, "some samples")
+        agent.kill()
+        agent.start()
+        wait_until(lambda: running(tmp_path), "the agent again")
+        line.write(lines(rows[600:], 600))
+        wait_until(lambda: len(kept_scores(tmp_path)) >= 850, "the other samples")
+        wait_until(
+            lambda: stored(tmp_path / "central") == len(kept_scores(tmp_path)) - 300,
+            "all of them at the collector",
+        )
+        assert agent.stop() == 0, agent.log()
+        central.send_signal(signal.SIGTERM)
+        assert central.ended(WAIT_S_MAX) == 0
+    finally:
+        central.end()
+    kept = kept_scores(tmp_path)[300:]
+    found = parquet_of(tmp_path / "central", "pump")
+    assert found["time"].is_sorted()
+    assert found["time"].is_unique().all()
+    sent = found["fieldwatch:score"].fill_null(float("nan")).to_numpy()
+    np.testing.assert_array_equal(sent, kept)
+
+
+def stored(directory: Path) -> int:
+    return sum(int(one["samples"]) for one in overview(directory, None, 0)["samples"])
