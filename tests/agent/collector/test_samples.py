@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 import polars
 import pytest
+from click.testing import CliRunner
 
+from agent.cli import commands
 from agent.collector import parquet
 from agent.collector.books import Collected
 from agent.collector.reading import Chunk, Refused, Source, read_chunk
@@ -22,7 +25,7 @@ from agent.collector.tidying import Keeping
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.samples import Samples, packed, parted
 from agent.store.record import Origin
-from models.errors import StoreError
+from models.errors import ConfigError, StoreError
 
 GATEWAY = Source("gw-1", "5e00")
 BEGIN_S = 1_790_121_600.0 - 5  # 5 s before midnight, UTC
@@ -284,3 +287,13 @@ def test_a_message_under_another_gateways_topic_is_refused() -> None:
     topic, head, data = message()
     with pytest.raises(Refused, match="source"):
         read_chunk(topic.replace("gw-1", "gw-2"), head, data, "plant")
+
+
+def test_without_polars_collect_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)  # as if it were not there
+    words = ["collect", str(tmp_path), "--site", "plant", "--host", "127.0.0.1", "--samples"]
+    found = CliRunner().invoke(commands, words)
+    assert isinstance(found.exception, ConfigError)
+    assert "pip install 'fieldwatch[ingest]'" in str(found.exception)

@@ -14,12 +14,14 @@ from agent.config.broker import MqttTable, SamplesTable
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.dialect import Message
 from agent.dialects.samples import Samples, parted, unpacked
+from agent.health.status import uplink_lines
 from agent.store.batch import Batch
 from agent.store.reader import Reader
 from agent.store.writer import Store
 from agent.uplink.acknowledgements import Central
 from agent.uplink.progress import SAMPLES, At, Progress
 from agent.uplink.samples import PASS_BYTES, SampleLane
+from agent.uplink.sender import Uplink
 from agent.uplink.trust import Trust
 from agent.uplink.words import Words
 from models import messages
@@ -349,3 +351,22 @@ def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_the_lane_is_off_by_default() -> None:
     assert not MqttTable(host="h").samples.enabled
+
+
+def test_status_and_metrics_say_what_waits_and_what_is_lost(tmp_path: Path) -> None:
+    ring = Ring(tmp_path, rows_max=100, day_bytes_max=2**16, chunk_bytes_max=2**14)
+    for _ in range(30):
+        ring.put()
+    ring.send_all()
+    ring.put()
+    ring.progress.at = ring.progress.at._replace(bytes=2**16, refused=3)
+    assert ring.next() is None
+    settings = MqttTable(host="h", samples=SamplesTable(enabled=True))
+    uplink = Uplink(settings, ring.store.origin, tmp_path, lambda: 0)
+    link = uplink.snapshot() | {"samples": ring.lane.document()}
+    told = " ".join(uplink_lines(link))
+    missed = ring.lane.document()["missed"]
+    assert "10 to send; 65536 of 65536 bytes on 2026-09-21; WAITING: the budget" in told
+    assert f"samples NOT SENT: missed {missed}, refused 3" in told
+    assert not any("samples" in line for line in uplink_lines(link | {"samples": None}))
+    ring.close()
