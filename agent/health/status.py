@@ -292,6 +292,7 @@ _WAITS: Final = {
     "budget": "the budget of the day is used up",
     "clock": "the clock is not synchronised, or times are being corrected",
     "collector": "no collector says that it takes samples",
+    "store": "the store cannot be read",
     "retry": "the last chunk was not taken; another try follows",
 }
 

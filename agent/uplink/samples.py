@@ -27,6 +27,7 @@ import numpy as np
 from agent.clock import clock_quality
 from agent.dialects.samples import CONTENT_BYTES_MAX, Samples, content_bytes, packed
 from agent.uplink.progress import Progress
+from models.errors import StoreError
 from models.messages import GOOD, MISSING, stored_samples
 from models.times import iso_time
 
@@ -105,19 +106,24 @@ class SampleLane:
     def next(self, outbox: Reader, bytes_max: int) -> Message | None:
         """Return the chunk to send now; None if there is none.
 
-        Call ``sent`` if it is sent. ``bytes_max`` is what the broker accepts in a message.
-
-        Raises:
-            StoreError: the ring cannot be read.
-
+        Call ``sent`` if it is sent. ``bytes_max`` is what the broker accepts in a message. If the
+        ring cannot be read, the lane waits: that must not delay messages.
         """
         now = time.monotonic()
         self._settle(now)
         if (reason := self._waits(now)) is not None:
-            self._waits_for = reason
+            if reason != "retry" or self._waits_for != "store":
+                self._waits_for = reason
             return None
-        if self._chunk is None:
-            self._chunk = self._made(outbox, now, bytes_max)
+        try:
+            if self._chunk is None:
+                self._chunk = self._made(outbox, now, bytes_max)
+        except StoreError as error:
+            if self._waits_for != "store":
+                _LOG.warning("samples cannot be read, trying again: %s", error)
+            self._waits_for = "store"
+            self.hold()
+            return None
         self._waits_for = None
         if self._chunk is None or self._chunk.taken_s is not None:
             return None

@@ -353,7 +353,18 @@ def test_the_lane_is_off_by_default() -> None:
     assert not MqttTable(host="h").samples.enabled
 
 
-def test_status_and_metrics_say_what_waits_and_what_is_lost(tmp_path: Path) -> None:
+def test_a_ring_that_cannot_be_read_ends_no_connection(tmp_path: Path) -> None:
+    ring = Ring(tmp_path)
+    ring.put()
+    ring.close()
+    (tmp_path / "readings.db").write_bytes(b"junk" * 5000)
+    ring.reader = Reader(tmp_path)
+    assert ring.next() is None
+    assert ring.lane.document()["waits_for"] == "store"
+    ring.reader.__exit__()
+
+
+def test_status_says_what_waits_and_what_is_lost(tmp_path: Path) -> None:
     ring = Ring(tmp_path, rows_max=100, day_bytes_max=2**16, chunk_bytes_max=2**14)
     for _ in range(30):
         ring.put()
