@@ -34,12 +34,14 @@ from models.messages import (
     Samples,
     Scores,
 )
-from models.score_tail import LargerOf, Rating, ScoreTail
+from models.score_tail import LargestOf, Rating, ScoreTail
 from models.sensors import SensorChecks
 from models.state import State
 from models.tail_fit import fit
 from models.telemanom import Telemanom
 from models.threshold import BlockPosition, DynamicThreshold, Limits
+
+NEWEST_BLOCKS = 3  # of the threshold; their scores show at once that a stream has changed
 
 
 class Pipeline:
@@ -275,7 +277,7 @@ class Pipeline:
         if found:
             rules = self._events
             if self._tail is not None:  # by the limits that were in force
-                rules = rules.rated_by(self._larger(self._tail, state, stream, limits))
+                rules = rules.rated_by(self._rated(self._tail, state, stream, limits))
             told += rules.found(events, recent, found)
         if accepted:
             told += self._events.accept(events, float(recent.times[-1]))
@@ -288,19 +290,21 @@ class Pipeline:
             return None
         if stream not in state.ratings:
             limits = self._threshold.limits(state.threshold, stream)
-            state.ratings[stream] = self._larger(self._tail, state, stream, limits)
+            state.ratings[stream] = self._rated(self._tail, state, stream, limits)
         return state.ratings[stream]
 
-    def _larger(self, tail: ScoreTail, state: State, stream: int, limits: Limits) -> Rating:
-        """Return the larger probability of the bundle's tail and of the stream's normal scores.
+    def _rated(self, tail: ScoreTail, state: State, stream: int, limits: Limits) -> Rating:
+        """Return the largest probability by the bundle's tail and by the stream's normal scores.
 
         While the history has fewer scores than a block, the bundle's tail counts alone.
         """
+        block = self._threshold.block_samples
         with np.errstate(divide="ignore", invalid="ignore"):
             scores = self._threshold.normal_scores(state.threshold, stream, limits)
-        if len(scores) < self._threshold.block_samples:
+        if len(scores) < block:
             return tail
-        return LargerOf(tail, ScoreTail(fit(scores)))
+        newest = scores[-NEWEST_BLOCKS * block :]
+        return LargestOf(tail, ScoreTail(fit(scores)), ScoreTail(fit(newest)))
 
 
 def _joined(results: Sequence[Result]) -> Result:

@@ -20,8 +20,9 @@ section 3). With a shape of 1/2 or more, the scores would have an infinite varia
 only assumed if the fit finds one. With fewer fitted scores, a score must be larger to be severe.
 
 A bundle's tail describes the recordings that it was calibrated on. A machine in another life, or
-one that has moved on, exceeds its levels far more often. So a stream has a second tail, of its own
-normal scores, and the larger probability counts: a score is rare only if both call it rare.
+one that has moved on, exceeds its levels far more often. So a stream has two tails of its own: of
+all normal scores that it remembers, and of the newest ones. The largest of the three probabilities
+counts: a score is rare only if all call it rare.
 """
 
 from __future__ import annotations
@@ -96,19 +97,19 @@ class ScoreTail:
         return self._level + self._scale * float(beyond)
 
 
-class LargerOf:
-    """Two ratings of the same scores, of which the larger probability counts."""
+class LargestOf:
+    """Several ratings of the same scores, of which the largest probability counts."""
 
-    def __init__(self, one: Rating, other: Rating) -> None:
-        self._one, self._other = one, other
+    def __init__(self, *ratings: Rating) -> None:
+        self._ratings = ratings
 
     def probability(self, scores: Float32 | Float64) -> Float64:
-        """Return the larger share of normal operation above each of ``scores``; NaN for NaN."""
-        return np.maximum(self._one.probability(scores), self._other.probability(scores))
+        """Return the largest share of normal operation above each of ``scores``; NaN for NaN."""
+        return np.maximum.reduce([each.probability(scores) for each in self._ratings])
 
     def cautious(self, score: float) -> float:
-        """Return the larger probability that determines the severity of a score."""
-        return max(self._one.cautious(score), self._other.cautious(score))
+        """Return the largest probability that determines the severity of a score."""
+        return max(each.cautious(score) for each in self._ratings)
 
 
 def _survival(beyond: Float64, shape: float) -> Float64:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.manifest import Tail
-from models.score_tail import FORESIGHT, LargerOf, ScoreTail
+from models.score_tail import FORESIGHT, LargestOf, ScoreTail
 from models.tail_fit import fit
 from trainer.detector import score_tail as checking
 
@@ -88,9 +88,9 @@ def test_a_short_calibration_seldom_calls_normal_operation_high(draw: str) -> No
     assert too_rare < 0.1
 
 
-def test_of_two_tails_the_larger_probability_counts() -> None:
+def test_of_several_tails_the_largest_probability_counts() -> None:
     calm, restless = ScoreTail(tail()), ScoreTail(tail(scores=[0.3, 0.5, 0.9], samples=300))
-    both, scores = LargerOf(calm, restless), np.array([0.1, 0.55, 1.0, 3.0, np.nan])
+    both, scores = LargestOf(calm, restless), np.array([0.1, 0.55, 1.0, 3.0, np.nan])
     expected = np.maximum(calm.probability(scores), restless.probability(scores))
     assert np.array_equal(both.probability(scores), expected, equal_nan=True)
     assert both.probability(scores)[3] == restless.least  # also what short data can tell
