@@ -34,7 +34,7 @@ from models.messages import (
     Samples,
     Scores,
 )
-from models.score_tail import LargestOf, Rating, ScoreTail
+from models.score_tail import Rating, ScoreTail, StreamTail
 from models.sensors import SensorChecks
 from models.state import State
 from models.tail_fit import fit
@@ -294,7 +294,7 @@ class Pipeline:
         return state.ratings[stream]
 
     def _rated(self, tail: ScoreTail, state: State, stream: int, limits: Limits) -> Rating:
-        """Return the largest probability by the bundle's tail and by the stream's normal scores.
+        """Return the bundle's tail beside those of the stream's normal scores.
 
         While the history has fewer scores than a block, the bundle's tail counts alone.
         """
@@ -304,7 +304,7 @@ class Pipeline:
         if len(scores) < block:
             return tail
         newest = scores[-NEWEST_BLOCKS * block :]
-        return LargestOf(tail, ScoreTail(fit(scores)), ScoreTail(fit(newest)))
+        return StreamTail(tail, ScoreTail(fit(scores)), ScoreTail(fit(newest)))
 
 
 def _joined(results: Sequence[Result]) -> Result:

@@ -22,7 +22,9 @@ only assumed if the fit finds one. With fewer fitted scores, a score must be lar
 A bundle's tail describes the recordings that it was calibrated on. A machine in another life, or
 one that has moved on, exceeds its levels far more often. So a stream has two tails of its own: of
 all normal scores that it remembers, and of the newest ones. The largest of the three probabilities
-counts: a score is rare only if all call it rare.
+counts: a score is rare only if all call it rare. The severity follows from the bundle's tail alone.
+A machine that wears out slowly makes its own scores common, and that must not make its alarm less
+urgent.
 """
 
 from __future__ import annotations
@@ -97,19 +99,19 @@ class ScoreTail:
         return self._level + self._scale * float(beyond)
 
 
-class LargestOf:
-    """Several ratings of the same scores, of which the largest probability counts."""
+class StreamTail:
+    """The tail of a bundle beside tails of a stream's own normal scores."""
 
-    def __init__(self, *ratings: Rating) -> None:
-        self._ratings = ratings
+    def __init__(self, sealed: ScoreTail, *own: ScoreTail) -> None:
+        self._sealed, self._all = sealed, (sealed, *own)
 
     def probability(self, scores: Float32 | Float64) -> Float64:
         """Return the largest share of normal operation above each of ``scores``; NaN for NaN."""
-        return np.maximum.reduce([each.probability(scores) for each in self._ratings])
+        return np.maximum.reduce([each.probability(scores) for each in self._all])
 
     def cautious(self, score: float) -> float:
-        """Return the largest probability that determines the severity of a score."""
-        return max(each.cautious(score) for each in self._ratings)
+        """Return the probability that determines the severity, by the bundle's tail alone."""
+        return self._sealed.cautious(score)
 
 
 def _survival(beyond: Float64, shape: float) -> Float64:

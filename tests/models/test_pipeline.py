@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from agent.inputs.plant import CHANNELS, PERIOD_S
 from models.bundle import Bundle
 from models.detector import BatchResult, Result
+from models.events import severity_of
 from models.messages import ALL, Event, Samples
 from models.pipeline import Pipeline
 from models.score_tail import ScoreTail
@@ -105,6 +106,8 @@ def test_an_event_has_the_probability_of_its_worst_sample(
             rated += 1
             assert event.probability == whole.scores.probability[at[0]]
             assert event.probability >= ScoreTail(tail).probability(np.array([event.score]))[0]
+            cautious = ScoreTail(tail).cautious(event.score)
+            assert event.severity == severity_of(cautious, pipeline.manifest.severities)
     assert rated > 1
 
 
