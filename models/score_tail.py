@@ -107,7 +107,8 @@ class StreamTail:
 
     def probability(self, scores: Float32 | Float64) -> Float64:
         """Return the largest share of normal operation above each of ``scores``; NaN for NaN."""
-        return np.maximum.reduce([each.probability(scores) for each in self._all])
+        found: Float64 = np.maximum.reduce([each.probability(scores) for each in self._all])
+        return found
 
     def cautious(self, score: float) -> float:
         """Return the probability that determines the severity, by the bundle's tail alone."""
