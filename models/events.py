@@ -18,7 +18,7 @@ import numpy as np
 
 from models.manifest import Severities, Severity, StreamRules
 from models.messages import Bool, Contribution, Event, Float32, Float64
-from models.score_tail import ScoreTail
+from models.score_tail import Rating, ScoreTail
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
 from models.threshold import Exceedance, Found
 
@@ -106,9 +106,9 @@ class EventRules:
         self._limits = SensorChecks(manifest).limits
         self._scored = manifest.scored
         self._severities = manifest.severities
-        self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
+        self._tail: Rating | None = None if manifest.tail is None else ScoreTail(manifest.tail)
 
-    def rated_by(self, tail: ScoreTail | None) -> EventRules:
+    def rated_by(self, tail: Rating | None) -> EventRules:
         """Return the same rules with the probabilities of another tail; None: without a tail."""
         other = copy.copy(self)
         other._tail = tail

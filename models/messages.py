@@ -156,6 +156,7 @@ class Scores(NamedTuple):
     ``score`` is the largest ratio of a smoothed error to the current threshold, over all error
     rows: 1 is the threshold. It is NaN if no score is possible: during warm-up, or when all
     channels are missing. ``probability`` is the share of normal operation with a higher score.
+    It is NaN while a stream settles, too.
     """
 
     times: Float64  # (n,) Unix seconds

@@ -13,7 +13,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from models.events import EventState, Recent
 from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
 from models.messages import Contribution, Event, Float32, Int64, NoForecast
+from models.score_tail import Rating
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
 from models.threshold import ThresholdState
@@ -48,6 +49,8 @@ class State:
     events: list[EventState]  # (N)
     watched: set[int]  # the streams whose ``EventState.watched`` is true
     forecast: list[ForecastState]  # (N); empty where the bundle has no forecaster
+    # by stream, until its next update; not saved, since it follows from the history
+    ratings: dict[int, Rating] = field(default_factory=dict)
 
     def watch(self, stream: int) -> None:
         """Update ``watched`` for a stream, after its events changed."""
@@ -106,6 +109,7 @@ def adopt(state: State, stream: int, one: State) -> None:
     for name in Recent._fields:
         getattr(state.recent, name)[stream] = getattr(one.recent, name)[0]
     state.events[stream] = one.events[0]
+    state.ratings.pop(stream, None)
     state.watch(stream)
     if state.forecast:
         state.forecast[stream] = one.forecast[0]
