@@ -349,6 +349,24 @@ class Events(_Part):
         ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
     )
     deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples until a persistent deviation is opened; none: on_samples",
+    )
+    further_ratio: float | None = Field(
+        None, ge=1, le=1000, description="A further event opens above this times the rest; none: off"
+    )
+    rest_samples: int = Field(
+        150, ge=1, le=SAMPLES_MAX, description="Without a new maximum, an open event is at rest"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(
+            serialize(self), persistent_on_samples=None, further_ratio=None, rest_samples=150
+        )
 
 
 class Tail(_Part):
