@@ -20,6 +20,9 @@ import numpy as np
 from models.messages import Bool, Event, Float32
 
 
+NEW_MAXIMUM = 1.1  # times the maximum before; less is noise of a plateau
+
+
 @dataclass(slots=True)
 class OpenAnomaly:
     """An open event with the rows that it follows."""
@@ -63,7 +66,7 @@ class Rise:
     @staticmethod
     def start(rows: int) -> Rise:
         """Return the state when the first event of a stream opens."""
-        return Rise(np.zeros(rows, np.float32))
+        return Rise(np.ones(rows, np.float32))
 
     def beyond(self, ratio: Float32, factor: float) -> Float32 | None:
         """Return the ratios above ``factor`` * ``base`` (R,), NaN for others; None: no row is."""
@@ -74,13 +77,14 @@ class Rise:
 
     def take(self, ratio: Float32, rest_samples: int) -> None:
         """Update the maxima with a sample's ratios (R,)."""
-        if (ratio > self.highest).any():
-            np.fmax(self.highest, ratio, out=self.highest)
+        rising = ratio > NEW_MAXIMUM * self.highest
+        if rising.any():
+            self.highest[rising] = ratio[rising]
             self.rest_run = 0
             return
         self.rest_run += 1
         if self.rest_run == rest_samples:
-            self.base = np.maximum(self.highest, np.float32(1))
+            self.base = self.highest.copy()
 
     def start_again(self) -> Float32:
         """Return ``base`` for an event that opens, and wait for the next rest."""
@@ -91,6 +95,6 @@ class Rise:
 
     def release(self, calm: Bool) -> None:
         """Forget the maxima of calm rows (R,)."""
-        self.highest[calm] = 0
+        self.highest[calm] = 1
         if self.base is not None:
             self.base[calm] = 1

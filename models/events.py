@@ -73,7 +73,7 @@ class EventState:
     next_number: int = 1  # number of the next event
     above_run: int = 0  # consecutive samples outside the limits, before an event opens
     slow_run: int = 0  # the same of the rows that show persistent deviations
-    open_run: int = 0  # scored samples since the newest anomaly event opened
+    open_run: int = 0  # scored samples since an anomaly event opened while none was open
     candidate: Event | None = None  # the anomaly event as it would open now
     anomalies: list[OpenAnomaly] = field(default_factory=list)  # in the order of their openings
     rise: Rise | None = None  # while an anomaly is open and a further one may open
@@ -83,7 +83,7 @@ class EventState:
 
     @property
     def open_samples(self) -> int | None:
-        """Scored samples since the newest anomaly opened; None if none is open."""
+        """Scored samples for which an anomaly has been open; None if none is open."""
         return self.open_run if self.anomalies else None
 
     @property
@@ -129,7 +129,11 @@ class EventRules:
     def open_events(state: EventState) -> list[Event]:
         """Return the open events, each with its worst sample so far."""
         singles = [] if state.silence is None else [state.silence]
-        return [*(one.event for one in state.anomalies), *singles, *{event.number: event for event in state.sensors.values()}.values()]
+        return [
+            *(one.event for one in state.anomalies),
+            *singles,
+            *{event.number: event for event in state.sensors.values()}.values(),
+        ]
 
     def start(self) -> EventState:
         """Return the state before the first sample: no event is open."""
@@ -219,9 +223,7 @@ class EventRules:
 
     def _lasts(self, state: EventState) -> bool:
         """Return whether the candidate has been outside for long enough to open."""
-        return (
-            state.above_run >= self._settings.on_samples or state.slow_run >= self._persistent_on
-        )
+        return state.above_run >= self._settings.on_samples or state.slow_run >= self._persistent_on
 
     @property
     def _persistent_on(self) -> int:
@@ -269,7 +271,7 @@ class EventRules:
         self, state: EventState, recent: Recent, at: int, ratio: Float32
     ) -> Iterator[Event]:
         """Open a further event for rows that rise far above what they had come to rest at."""
-        if self._settings.further_ratio is None:
+        if not self._settings.further_ratio:
             return
         if state.rise is None:
             state.rise = Rise.start(len(ratio))
@@ -284,9 +286,7 @@ class EventRules:
                 yield self._open_further(state, rise, rise.candidate, float(recent.times[at]))
         rise.take(ratio, self._settings.rest_samples)
 
-    def _open_further(
-        self, state: EventState, rise: Rise, candidate: Event, time: float
-    ) -> Event:
+    def _open_further(self, state: EventState, rise: Rise, candidate: Event, time: float) -> Event:
         base = rise.start_again()
         for one in state.anomalies:
             one.cede(base)
@@ -296,7 +296,6 @@ class EventRules:
             candidate, number=state.take_number(), opened=time, course=course, during=oldest
         )
         state.anomalies.append(OpenAnomaly(event, base=base))
-        state.open_run = 0
         return event
 
     def found(self, state: EventState, recent: Recent, found: list[Found]) -> list[Event]:

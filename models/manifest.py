@@ -355,18 +355,24 @@ class Events(_Part):
         le=SAMPLES_MAX,
         description="Samples until a persistent deviation is opened; none: on_samples",
     )
-    further_ratio: float | None = Field(
-        None, ge=1, le=1000, description="A further event opens above this times the rest; none: off"
+    further_ratio: float = Field(
+        0.0, ge=0, le=1000, description="A further event opens above this times the rest; 0: never"
     )
     rest_samples: int = Field(
-        150, ge=1, le=SAMPLES_MAX, description="Without a new maximum, an open event is at rest"
+        50, ge=1, le=SAMPLES_MAX, description="Samples without a new maximum until it is at rest"
     )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return _without(
-            serialize(self), persistent_on_samples=None, further_ratio=None, rest_samples=150
+            serialize(self), persistent_on_samples=None, further_ratio=0.0, rest_samples=50
         )
+
+    @model_validator(mode="after")
+    def _above_the_rest(self) -> Events:
+        if 0 < self.further_ratio < 1:
+            raise ValueError(f"further_ratio {self.further_ratio:g}: 0, or at least 1")
+        return self
 
 
 class Tail(_Part):
