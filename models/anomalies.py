@@ -19,7 +19,6 @@ import numpy as np
 
 from models.messages import Bool, Event, Float32
 
-
 NEW_MAXIMUM = 1.1  # times the maximum before; less is noise of a plateau
 
 
@@ -48,7 +47,7 @@ class OpenAnomaly:
         self.base = np.where(base > 1, before, np.float32(np.inf))
 
     def release(self, calm: Bool) -> None:
-        """Follow the calm rows (R,) from their threshold on, unless they belong to another event."""
+        """Follow the calm rows (R,) from their threshold on, except those of another event."""
         if self.base is not None:
             self.base[calm & np.isfinite(self.base)] = 1
 

@@ -128,12 +128,9 @@ class EventRules:
     @staticmethod
     def open_events(state: EventState) -> list[Event]:
         """Return the open events, each with its worst sample so far."""
-        singles = [] if state.silence is None else [state.silence]
-        return [
-            *(one.event for one in state.anomalies),
-            *singles,
-            *{event.number: event for event in state.sensors.values()}.values(),
-        ]
+        found = [one.event for one in state.anomalies]
+        found += [] if state.silence is None else [state.silence]
+        return [*found, *{event.number: event for event in state.sensors.values()}.values()]
 
     def start(self) -> EventState:
         """Return the state before the first sample: no event is open."""

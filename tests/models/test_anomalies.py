@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from models.events import ANOMALIES_MAX, EventRules, EventState, Recent
 from models.messages import Event, Float32
 from models.sensors import SensorRuns
+from models.state import event_scalars, set_events
 from models.threshold import Exceedance
 from tests.models.conftest import START_S, Change
 
@@ -34,7 +36,8 @@ def play(
     rules: EventRules, ratio: Float32, state: EventState | None = None, chunk: int = 1000
 ) -> list[Event]:
     state = rules.start() if state is None else state
-    recent = Recent(START_S + np.arange(len(ratio)), ratio * 10, ratio)
+    times = np.arange(len(ratio), dtype=np.float64) + START_S
+    recent = Recent(times, ratio * 10, ratio)
     events: list[Event] = []
     for begin in range(0, len(ratio), chunk):
         part = ratio[begin : begin + chunk]
@@ -163,3 +166,38 @@ def test_a_persistent_deviation_has_its_own_delay(changed: Change) -> None:
     )
     assert courses(changed, rows(out, calm), persistent_on_samples=6)[0] == (1, "opened", "spike")
     assert courses(changed, rows(calm, [2.0] * 5 + [0.0] * 5), persistent_on_samples=6) == []
+
+
+def test_a_restart_at_any_sample_changes_nothing(rules: EventRules) -> None:
+    noise = np.abs(np.random.default_rng(2).standard_cauchy((300, 8))).astype(np.float32)
+    whole = play(rules, noise)
+    state, events = rules.start(), []
+    for begin in range(0, len(noise), 9):
+        restored = EventState()
+        set_events(restored, json.loads(json.dumps(event_scalars(state))))
+        state = restored
+        part = noise[begin : begin + 9]
+        recent = Recent(START_S + begin + np.arange(9.0)[: len(part)], part * 10, part)
+        zeros = np.zeros(part.shape, np.int64)
+        seen = Exceedance(np.ones_like(part), part, part > 1)
+        events += rules.step(state, recent, 0, seen, SensorRuns(zeros, zeros))
+    assert events == whole
+    assert any(event.during for event in events)
+
+
+def test_the_open_event_of_an_older_version_goes_on(rules: EventRules) -> None:
+    state = rules.start()
+    (opened,) = play(rules, rows([3.0] * 4), state)
+    now = event_scalars(state)
+    event = {key: value for key, value in now["anomalies"][0]["event"].items()}
+    del event["course"], event["during"]
+    own = ("anomalies", "rise", "slow_run")
+    older = {key: value for key, value in now.items() if key not in own}
+    older |= {"anomaly": event, "calm_run": 2}
+    restored = EventState()
+    set_events(restored, older)
+    assert rules.open_events(restored) == [opened]
+    (closed,) = play(rules, rows([0.0]), restored)
+    assert closed.number == opened.number
+    set_events(restored, older | {"anomaly": None, "calm_run": 0})
+    assert rules.open_events(restored) == []
