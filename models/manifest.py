@@ -349,6 +349,30 @@ class Events(_Part):
         ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
     )
     deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples until a persistent deviation is opened; none: on_samples",
+    )
+    further_ratio: float = Field(
+        0.0, ge=0, le=1000, description="A further event opens above this times the rest; 0: never"
+    )
+    rest_samples: int = Field(
+        50, ge=1, le=SAMPLES_MAX, description="Samples without a new maximum until it is at rest"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(
+            serialize(self), persistent_on_samples=None, further_ratio=0.0, rest_samples=50
+        )
+
+    @model_validator(mode="after")
+    def _above_the_rest(self) -> Events:
+        if 0 < self.further_ratio < 1:
+            raise ValueError(f"further_ratio {self.further_ratio:g}: 0, or at least 1")
+        return self
 
 
 class Tail(_Part):

@@ -530,6 +530,26 @@ class EventsTable(Table):
     deadband: float = Field(
         0.7, gt=0, le=1, description="An event closes below this fraction of the threshold"
     )
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples of a persistent deviation (a level, or the error of a longer span)"
+        " until an event opens; default: on_samples",
+    )
+    further_ratio: float = Field(
+        1.5,
+        ge=0,
+        le=1000,
+        description="A further event opens while one is open, if a score rises above this times"
+        " what it had come to rest at, at least the threshold; 0: never",
+    )
+    rest_samples: int = Field(
+        50,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples without a new maximum of an open event until it is at rest",
+    )
 
 
 class CalibrateTable(Table):
