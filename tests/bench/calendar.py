@@ -7,7 +7,7 @@ Prints a line of JSON per file: the squared error of the closed forms at each ro
 and with each cycle, and whether it would ship. No network is trained. The files' times are read as
 local times without daylight saving. ``ett`` uses the benchmark's configuration. ``nab`` forecasts
 half a day from one day, in steps of half an hour, and names files such as
-``realTraffic/speed_6005``.
+``realTraffic/speed_6005``; steps without a value are interpolated.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def of_nab(folder: Path, name: str) -> dict[str, Any]:
             "fit": {"trend_share": 0.0},
         }
     )
-    values = found.values[: round(TRAINED_SHARE * len(found.values))]
+    known = np.flatnonzero(~np.isnan(found.values[:, 0]))
+    whole = np.interp(np.arange(len(found.values)), known, found.values[known, 0])
+    values = whole[: round(TRAINED_SHARE * len(whole)), None].astype(np.float32)
     return compared(name, values, Moments(STEP_S, found.first, 0), settings)
 
 

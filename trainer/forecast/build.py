@@ -243,7 +243,7 @@ def _coupled(
     """Fit a coupling of the channels to the errors of the closed form, if that gains enough."""
     count = len(channels)
     plain = [cut.learn] * len(rolled)
-    alone = held.judge(rolled, cut.learn, plain, choice.weights, count)
+    alone = held.judge(rolled, cut.learn, plain, choice.weights, count, settings)
     none = _Coupled(None, None, cut, plain, alone)
     if not settings.coupling.tried or len(rolled) < 2 or count < 2:
         return none
@@ -254,7 +254,7 @@ def _coupled(
         return none._replace(trial=found.trial)
     share = found.trial.share
     earlier = [cut.learn.less(coupling.part_of(adds, share, ())) for adds in found.added]
-    kept = held.judge(rolled, cut.learn, earlier, choice.weights, count)
+    kept = held.judge(rolled, cut.learn, earlier, choice.weights, count, settings)
     closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
     fitted = coupling.fit(cut.train, learn, closed, found.penalty, settings).without(kept.channels)
     added = fitted.added(learn.values, share)

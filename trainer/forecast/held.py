@@ -1,17 +1,19 @@
 """Finds the channels whose best forecast is their last value, such as set points.
 
 One map forecasts all channels, so it may be worse than the last value for some of them. Those are
-held: their forecast is their last value, with intervals of their own.
+held: their forecast is their last value, with intervals of their own. Windows have added trends as
+in training, so a channel that must be able to follow a drift is not held.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from models.messages import Float32, Float64
+from trainer.config import ForecastTable
 from trainer.forecast import origins
 from trainer.forecast.origins import Origin
 from trainer.forecast.windows import Cutter, Windows
@@ -46,8 +48,9 @@ def judge(
     rolled: Sequence[Origin],
     learn: Cutter,
     left: Sequence[Cutter],
-    weights: dict[str, float],
+    weights: Mapping[str, float],
     channels: int,
+    settings: ForecastTable,
 ) -> Held:
     """Compare a closed form, with what is added to it, with the last value.
 
@@ -57,13 +60,19 @@ def judge(
         left: for each origin, the same cutter without what is added to the closed form.
         weights: weights of the closed form's mix.
         channels: number of channels.
+        settings: settings of the forecaster.
 
     """
+    share, seed = settings.fit.trend_share, settings.fit.seed
+
+    def windows(cutter: Cutter, origin: Origin) -> Windows:
+        return cutter.cut_with_trends(origin.places, share, np.random.default_rng(seed))
+
     forecast, last = [], []
     for origin, cutter in zip(rolled, left, strict=True):
         closed = origins.mixed(origin.maps, weights)
-        forecast.append(_errors(cutter.cut(origin.places), closed, (), channels))
-        last.append(_errors(learn.cut(origin.places), closed, range(channels), channels))
+        forecast.append(_errors(windows(cutter, origin), closed, (), channels))
+        last.append(_errors(windows(learn, origin), closed, range(channels), channels))
     return Held(np.stack(forecast, axis=1), np.stack(last, axis=1))
 
 
