@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from models.columns import Sought
 from models.environment import Names, Override, overrides
@@ -20,7 +20,7 @@ from models.errors import ConfigError
 from models.formats.cells import MISSING_WORDS, Decimal
 from models.formats.encodings import Encoding
 from models.formats.recording import Layout, Long
-from models.formats.times import ELAPSED, Times
+from models.formats.times import ELAPSED, Times, zone_named
 from models.manifest import (
     HORIZON_MAX,
     MAGNITUDE_MIN,
@@ -30,6 +30,7 @@ from models.manifest import (
     STEPS_MAX,
     WINDOW_SAMPLES_MAX,
     WINDOW_SAMPLES_MIN,
+    Cycle,
     Feature,
     Finite,
     Gap,
@@ -850,6 +851,32 @@ class CouplingTable(Table):
     )
 
 
+class CalendarTable(Table):
+    """The hour of the day and of the week as inputs; a cycle ships only where it gains enough."""
+
+    zone: str | None = Field(
+        None,
+        description="Time zone of the machine, e.g. Europe/Berlin; absent: no calendar is tried",
+    )
+    cycles: list[Cycle] = Field(
+        ["day", "week"],
+        min_length=1,
+        description="Cycles that are tried: the hours of the day, or of the week",
+    )
+    margin: NotNegative = Field(
+        3.2,
+        description="A cycle ships only if its gain over the closed form without it is above this,"
+        " in standard errors of the gain over the origins; see coupling.margin",
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str | None) -> str | None:
+        if zone is not None:
+            zone_named(zone)
+        return zone
+
+
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
@@ -872,6 +899,7 @@ class ForecastTable(Table):
     )
     maps: MapsTable = MapsTable()
     choice: ChoiceTable = ChoiceTable()
+    calendar: CalendarTable = CalendarTable()
     coupling: CouplingTable = CouplingTable()
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()
