@@ -17,7 +17,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo wheel deb offline lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
+.PHONY: help demo test lint format reference zoo docs wheel deb offline lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
 	proof-cuts proof-data soak parts assets pictures clean
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make lint          check style and types"
 	@echo "make format        mend the style"
 	@echo "make reference     write the references of the configurations in docs/ again"
+	@echo "make docs          build the documentation as a site into build/site"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
 	@echo "make pictures      take the pictures of the page in docs/images again"
@@ -67,6 +68,11 @@ reference: $(VENV)/dev.stamp
 	$(BIN)/fieldwatch-trainer schema >docs/trainer.schema.json
 	sed -i '/^<!-- from here/q' docs/training.md
 	$(BIN)/fieldwatch-trainer schema --markdown >>docs/training.md
+
+# strict: a link, an anchor or a page of the menu that leads nowhere fails
+docs: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
 	scripts/zoo $(BIN) $(TFLITE)/bin/python
