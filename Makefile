@@ -17,7 +17,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo docs wheel deb offline lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
+.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
 	proof-cuts proof-data soak parts assets pictures clean
 
 help:
@@ -38,6 +38,8 @@ help:
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make deb           build a Debian package into dist/ (ARGS='--arch arm64 --python 3.13')"
 	@echo "make offline       pack what a gateway without internet needs into dist/ (the same ARGS)"
+	@echo "make release       build wheel and Debian packages, and sign the list of them (KEY=release.key)"
+	@echo "make audit         look up the gateway's packages in the list of known vulnerabilities; a step of a release"
 	@echo "make lock          choose the gateway's packages anew, with their hashes: requirements/"
 	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie; needs root)"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
@@ -84,14 +86,28 @@ pictures: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.pictures
 
 wheel: $(BIN)/python
-	@rm -rf build/lib build/bdist.* dist
-	$(PIP) wheel --no-deps --wheel-dir dist .
+	@rm -rf dist
+	@scripts/build-wheel $(BIN)/python
 
 deb: wheel $(VENV)/dev.stamp
 	scripts/build-deb $(ARGS)
 
 offline: wheel $(VENV)/dev.stamp
 	scripts/build-offline $(ARGS)
+
+# for each system, as ARCHITECTURE:PYTHON; KEY is of the role release
+RELEASED ?= amd64:3.11 amd64:3.12 amd64:3.13 arm64:3.11 arm64:3.12 arm64:3.13 armhf:3.11
+release: $(VENV)/dev.stamp
+	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
+	@git diff --quiet HEAD || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
+	@$(MAKE) wheel
+	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} || exit 1; done
+	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
+
+# --strict: a package that the index knows nothing of is not taken for a sound one
+audit: $(VENV)/dev.stamp
+	for lock in requirements/gateway-*.txt; do \
+		$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 lock: $(VENV)/dev.stamp
 	UV=$(BIN)/uv scripts/lock
