@@ -99,7 +99,7 @@ offline: wheel $(VENV)/dev.stamp
 RELEASED ?= amd64:3.11 amd64:3.12 amd64:3.13 arm64:3.11 arm64:3.12 arm64:3.13 armhf:3.11
 release: $(VENV)/dev.stamp
 	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
-	@git diff --quiet HEAD || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
+	@[ -z "$$(git status --porcelain)" ] || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
 	@$(MAKE) wheel
 	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} || exit 1; done
 	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
