@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import importlib.util
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ from models.errors import FieldwatchError
 from models.options import Number, layout_options, time_column_options
 from models.printable import printable
 from models.shown import shown
+from trainer.extras import require
 
 if TYPE_CHECKING:
     from models.formats.recording import Layout
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
 DRAWING = ("matplotlib",)
-EXTRA_MISSING_EXIT_CODE = 69
 MEMORY_EXIT_CODE = 71
 SYSTEM_EXIT_CODE = 74
 INTERRUPTED = 130  # as in a shell: 128 + SIGINT
@@ -77,26 +76,13 @@ def main() -> NoReturn:
         _end(_memory_error(error), MEMORY_EXIT_CODE)
 
 
-class ExtraMissing(FieldwatchError):
-    """A package that the command needs is not installed."""
-
-    exit_code = EXTRA_MISSING_EXIT_CODE
-
-
 def _needs(packages: Sequence[str]) -> Callable[[Command], Command]:
     """Let a command end at once if a package of the trainer's extra is not installed."""
 
     def decorated(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(**arguments: Any) -> int:
-            name = click.get_current_context().info_name
-            missing = [each for each in packages if importlib.util.find_spec(each) is None]
-            if missing:
-                raise ExtraMissing(
-                    f"{name} needs what is not installed: {', '.join(missing)}. Install the"
-                    " trainer's extra on a server, not on a gateway: pip install"
-                    " 'fieldwatch[trainer]'"
-                )
+            require(str(click.get_current_context().info_name), packages)
             return command(**arguments)
 
         return wrapped
@@ -210,7 +196,7 @@ def _verbosity(command: Command) -> Command:
     is_flag=True,
     help="Write the bundle under its own name even if it fails a gate. The report says so.",
 )
-@_needs(TRAINING)
+@_needs(DRAWING)
 @_verbosity
 def train(
     config: Path, output: Path | None, tflite_python: Path | None, accept: bool, tell: Tell
@@ -319,7 +305,6 @@ def data(config: Path, output: Path | None, tell: Tell) -> int:
     help="Largest difference of a known answer that still agrees.  [default: that of the bundle]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-@_needs(TRAINING)
 @_verbosity
 def reproduce(
     bundle: Path,

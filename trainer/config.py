@@ -28,12 +28,15 @@ from models.manifest import (
     SOURCES_MAX,
     SPANS_MAX,
     STEPS_MAX,
+    TELEMANOM,
     WINDOW_SAMPLES_MAX,
     WINDOW_SAMPLES_MIN,
+    AdaptSamples,
     Feature,
     Finite,
     Gap,
     Head,
+    HistorySamples,
     NotNegative,
     Positive,
     Sampling,
@@ -41,6 +44,7 @@ from models.manifest import (
     Share,
     Source,
     Span,
+    UpdateSamples,
     check_features,
     check_intervals,
     check_levels,
@@ -98,6 +102,20 @@ class BundleTable(Table):
     )
     version: int = Field(1, ge=1, description="Increase it with each training of the same name")
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
+
+
+class FamilyTable(Table):
+    """The family of models that is trained."""
+
+    name: str = Field(
+        TELEMANOM,
+        pattern=BUNDLE,
+        description="telemanom: a network predicts the next sample; hampel: the distance from the"
+        " median, without a network; or a family of an installed package",
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="Settings of a package's family, which checks them itself"
+    )
 
 
 class ColumnTable(Table):
@@ -591,6 +609,22 @@ class CalibrateTable(Table):
         return self.floor_margin + self.margin_samples / samples
 
 
+class HampelTable(Table):
+    """The family `hampel`: the robust distance from the median."""
+
+    history_samples: HistorySamples = 1000
+    update_samples: UpdateSamples = 50
+    deviations_max: Positive = Field(
+        6.0, description="A value farther from the median is outside, in standard deviations"
+    )
+    deviations_margin: Margin = Field(
+        1.2,
+        description="The limit is at least this factor above the largest distance of the"
+        " calibration part",
+    )
+    adapt_samples: AdaptSamples = 432_000
+
+
 class SeveritiesTable(Table):
     """The severity of an event, by the probability of its score in normal operation."""
 
@@ -969,6 +1003,7 @@ class Config(Table):
     """The whole file."""
 
     bundle: BundleTable
+    family: FamilyTable = FamilyTable()
     data: DataTable
     sampling: SamplingTable
     split: SplitTable = SplitTable()
@@ -979,6 +1014,7 @@ class Config(Table):
     threshold: ThresholdTable = ThresholdTable()
     events: EventsTable = EventsTable()
     calibrate: CalibrateTable = CalibrateTable()
+    hampel: HampelTable = HampelTable()
     severities: SeveritiesTable = SeveritiesTable()
     parity: ParityTable = ParityTable()
     gates: GatesTable = GatesTable()

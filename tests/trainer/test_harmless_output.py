@@ -21,7 +21,7 @@ from trainer import config as configuration
 from trainer import evaluate, gates, report
 from trainer.cli import main
 from trainer.config import EvaluateTable, GatesTable, ParityTable
-from trainer.detector.fit import Epoch
+from trainer.epochs import Epoch
 from trainer.prepare import Grid
 
 UNIT = "\x1b[2J\n\u202e$\\x$\x9b"  # 16 characters at most
