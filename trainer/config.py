@@ -614,13 +614,11 @@ class HampelTable(Table):
 
     history_samples: HistorySamples = 1000
     update_samples: UpdateSamples = 50
-    deviations_max: Positive = Field(
-        6.0, description="A value farther from the median is outside, in standard deviations"
+    deviations_min: Positive = Field(
+        2.0, description="Least limit of the distance from the median, in standard deviations"
     )
     deviations_margin: Margin = Field(
-        1.2,
-        description="The limit is at least this factor above the largest distance of the"
-        " calibration part",
+        1.5, description="The limit, divided by the largest distance of the calibration part"
     )
     adapt_samples: AdaptSamples = 432_000
 

@@ -7,7 +7,7 @@ operation does not come, and the probabilities of scores.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from trainer.answers import with_answers
 from trainer.config import Config
 from trainer.evaluate import Judgement
 from trainer.families import Built, Evaluated, Family, Job
+
+FIRST_DEVIATIONS: Final = 6.0  # the limit by which the calibration part is scored first
 
 
 class Exported(NamedTuple):
@@ -49,18 +51,18 @@ class Hampel(Family[list[float], Exported]):
             resolution=fitted,
             history_samples=table.history_samples,
             update_samples=table.update_samples,
-            deviations_max=table.deviations_max,
+            deviations_max=FIRST_DEVIATIONS,
             adapt_samples=table.adapt_samples,
         )
         return Exported(seal.made(HampelManifest, **job.manifest_keys, baseline=part))
 
     def calibrate(self, job: Job, exported: Exported) -> Built:
-        """Raise the limit above the calibration part; fit the probabilities to its scores."""
+        """Set the limit by the calibration part, and fit the probabilities to its scores."""
         job.say("calibrating")
         train, part, table = job.parts.train, job.parts.calibrate, job.config.hampel
         manifest = exported.manifest
         largest = float(np.nanmax(_scores(manifest, train, part), initial=0.0))
-        limit = table.deviations_max * max(1.0, table.deviations_margin * largest)
+        limit = max(table.deviations_min, table.deviations_margin * largest * FIRST_DEVIATIONS)
         baseline = manifest.baseline.model_copy(update={"deviations_max": limit})
         manifest = manifest.model_copy(update={"baseline": baseline})
         tail = tail_fit.fit(_scores(manifest, train, part))
