@@ -29,7 +29,7 @@ from models.messages import Samples
 from models.names import HAMPEL
 from trainer import seal
 from trainer.config import Config
-from trainer.epochs import Epoch, OnEpoch
+from trainer.epochs import Epoch
 from trainer.evaluate import Judgement, Labelled
 from trainer.prepare import Parts
 
@@ -46,8 +46,13 @@ TABLES: Final = (
 )
 
 Say = Callable[[str], None]
+OnEpoch = Callable[[str, Epoch], None]  # called with the name of a network after each epoch
 F = TypeVar("F")
 E = TypeVar("E")
+
+
+def unheard(network: str, epoch: Epoch) -> None:
+    """Take no note of an epoch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +68,7 @@ class Job:
     lives: Sequence[Samples] = ()  # recordings of machines until they failed
     tflite_python: Path | None = None  # a Python with tflite-runtime, to compare with
     say: Say = lambda line: None  # prints a line of progress
-    on_epoch: OnEpoch = lambda epoch: None  # a family with epochs calls it after each of them
+    on_epoch: OnEpoch = unheard  # a family with epochs calls it after each of them
 
     @property
     def settings(self) -> Mapping[str, Any]:

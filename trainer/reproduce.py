@@ -136,7 +136,7 @@ def reproduce(
     prepared = prepare_data(file, say)
     _check_data(prepared.used, _recorded(bundle))
     say(f"the data are the same: {prepared.used.digest}")
-    learnt = train.learn(family, file, prepared, tflite_python, say)
+    learnt = train.learn(family, train.job_of(file, prepared, tflite_python, say), prepared)
     figures, equal = _compared(bundle.manifest.metrics, learnt.metrics)
     return Reproduced(
         _networks(bundle, learnt.sealed),

@@ -27,9 +27,8 @@ from trainer import (
 )
 from trainer.config import Config, ConfigFile
 from trainer.detector import parity, score_tail
-from trainer.epochs import OnEpoch
 from trainer.evaluate import Judgement
-from trainer.families import AnyFamily, Built, Evaluated, Job
+from trainer.families import AnyFamily, Built, Evaluated, Job, OnEpoch, unheard
 from trainer.prepared import Prepared, Say, lineage_of, prepare_data
 
 # the part that each table of every bundle's metrics comes from
@@ -53,7 +52,12 @@ class Outcome(NamedTuple):
 
 
 def train(
-    file: ConfigFile, output: Path, tflite_python: Path | None, say: Say, accept: bool = False
+    file: ConfigFile,
+    output: Path,
+    tflite_python: Path | None,
+    say: Say,
+    accept: bool = False,
+    on_epoch: OnEpoch = unheard,
 ) -> Outcome:
     """Train the bundle that ``file`` describes; write it with its report and metrics.
 
@@ -63,6 +67,7 @@ def train(
         tflite_python: a Python with ``tflite-runtime`` to check parity on; None: no such check.
         say: called with each line of progress.
         accept: write the bundle under its name even if it fails a gate.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -75,7 +80,8 @@ def train(
     config = file.config
     family = ready(config)
     _check(output, config, tflite_python)
-    learnt = learn(family, file, prepare_data(file, say), tflite_python, say)
+    job = job_of(file, prepared := prepare_data(file, say), tflite_python, say, on_epoch)
+    learnt = learn(family, job, prepared)
     found = gates.judge(learnt.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -113,17 +119,13 @@ class Learnt(NamedTuple):
     metrics: dict[str, Any]
 
 
-def learn(
-    family: AnyFamily, file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say: Say
-) -> Learnt:
+def learn(family: AnyFamily, job: Job, prepared: Prepared) -> Learnt:
     """Train, seal and evaluate a bundle, without writing files.
 
     Args:
         family: of the bundle, see ``ready``.
-        file: the configuration.
+        job: of ``job_of``.
         prepared: its data.
-        tflite_python: a Python with ``tflite-runtime``, or None.
-        say: called with each line of progress.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -131,11 +133,10 @@ def learn(
         KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
-    job = job_of(file, prepared, tflite_python, say)
     built = families.build(family, job)
-    say("sealing and evaluating the file")
-    sealed = seal.sealed(seal.with_training(built.bundle, file.config))
-    judged = evaluate.judge_all(sealed, job.parts.test, job.labelled, file.config.evaluate)
+    job.say("sealing and evaluating the file")
+    sealed = seal.sealed(seal.with_training(built.bundle, job.config))
+    judged = evaluate.judge_all(sealed, job.parts.test, job.labelled, job.config.evaluate)
     evaluated = family.evaluate(job, built, sealed, judged)
     metrics = _metrics(built, evaluated, evaluate.metrics(judged, sealed.manifest))
     return Learnt(sealed, judged, evaluated, metrics | {"data": prepared.metrics()})
@@ -146,9 +147,9 @@ def job_of(
     prepared: Prepared,
     tflite_python: Path | None,
     say: Say,
-    on_epoch: OnEpoch = lambda epoch: None,
+    on_epoch: OnEpoch = unheard,
 ) -> Job:
-    """Return what a family is given; see ``learn``. ``on_epoch`` is called after each epoch."""
+    """Return what a family is given; for the arguments see ``train``."""
     return Job(
         config=file.config,
         parts=prepared.parts,

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trainer.detector.export import Exported
     from trainer.detector.networks import Architecture
 
+DETECTOR, FORECASTER = "detector", "forecaster"  # networks, in curves of their epochs
 MEASURED_ON = {
     "fit": "train; its end for validation_loss",
     "quantization": "calibrate",
@@ -124,6 +125,8 @@ class Telemanom(Family[Learnt, Forms]):
             bundle, forecaster = forecasting.extend(
                 bundle, settings, job.parts, job.tflite_python, job.say, every
             )
+            for epoch in forecaster.epochs:  # of the network that ships, of those that were tried
+                job.on_epoch(FORECASTER, epoch)
         if config.remaining is not None:
             bundle, learnt = lives.extend(bundle, job.lives, config.remaining)
             metrics |= learnt
@@ -207,10 +210,10 @@ def _progress(job: Job) -> OnEpoch:
     """Return what prints a line of progress after an epoch, if it is due."""
 
     def tell(epoch: Epoch) -> None:
+        job.on_epoch(DETECTOR, epoch)
         every = job.config.fit.progress_epochs
         if every and epoch.number % every == 0:
             job.say(_line(epoch, job.config))
-        job.on_epoch(epoch)
 
     return tell
 

@@ -141,4 +141,4 @@ def test_thresholds_that_nothing_reaches_are_an_error(trained: Trained) -> None:
     manifest = bundle.manifest.model_copy(update={"threshold": threshold})
     deaf = type(bundle)(manifest, manifest.to_bytes(), bundle.parts, None, "deaf")
     with pytest.raises(DataError, match="the known answers raise no event"):
-        calibrate.known_answers(deaf, part())
+        known_answers(deaf, part(), WARM_UP)
