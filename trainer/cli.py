@@ -335,6 +335,39 @@ def reproduce(
 
 
 @commands.command()
+@click.argument("config", type=_File)
+@click.option("--output", type=_Directory, help="Directory for the study; overrides bundle.output.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_verbosity
+def tune(config: Path, output: Path | None, as_json: bool, tell: Tell) -> int:
+    """Search better settings in the ranges of CONFIG; write them as a new configuration.
+
+    The table [tune] names the settings. Each trial trains with other values and is compared on the
+    validation data alone. A search that was interrupted goes on where it stopped. The result is
+    NAME.tuned.toml beside CONFIG: train with it.
+    """
+    require("tune", ("optuna",), extra="tune")
+    from trainer import config as configuration
+    from trainer import tune as search
+
+    def progress(line: str) -> None:
+        tell(line, error=as_json)
+
+    file = configuration.read(config)
+    found = search.tune(file, output or file.output, progress)
+    if as_json:
+        say_json(found.document())
+        return 0
+    for name, value in found.settings.items():
+        say(f"{name} = {json.dumps(value)}")
+    if not found.settings:
+        say("no trial was better than the configuration itself")
+    say(found.text)
+    say(f"{found.path}")
+    return 0
+
+
+@commands.command()
 @click.argument("data", type=_File, nargs=-1)
 @click.option("--url", help="SQLAlchemy's URL of a database, without a password.")
 @click.option("--query", help="The SELECT statement to ask it.")

@@ -51,8 +51,21 @@ from models.manifest import (
 )
 from models.names import BUNDLE, CHANNEL
 from models.printable import printable
-from models.settings import Table, dotted, explain, refusal
+from models.settings import Table, dotted, explain, nearest, refusal
 from models.toml import Location, read_toml
+
+# settings of the training that change neither its data nor how its validation loss is measured
+SEARCHED: Final = (
+    "network.layers",
+    "network.dropout",
+    "fit.epochs",
+    "fit.batch",
+    "fit.learning_rate",
+    "fit.schedule",
+    "fit.gradient_norm_max",
+    "fit.patience",
+)
+OF_FAMILY: Final = "family.settings."
 
 LABELS_SUFFIX = ".labels.csv"
 _SECRETS = ("password", "passwd", "pwd", "sslpassword")  # of drivers, behind the ? of a URL
@@ -997,6 +1010,60 @@ class GatesTable(Table):
     )
 
 
+class RangeTable(Table):
+    """A setting that is searched: a range from low to high, or choices."""
+
+    setting: str = Field(
+        min_length=1,
+        description=f"Dotted name: {', '.join(SEARCHED)}, or {OF_FAMILY}NAME",
+    )
+    low: Finite | None = Field(None, description="Least value")
+    high: Finite | None = Field(None, description="Largest value")
+    log: bool = Field(False, description="Search the logarithm; for learning rates, for example")
+    choices: list[Any] = Field([], description="All values, in place of low and high")
+
+    @model_validator(mode="after")
+    def _either(self) -> RangeTable:
+        if self.setting not in SEARCHED and not self.setting.startswith(OF_FAMILY):
+            near = nearest(self.setting, SEARCHED)
+            raise ValueError(
+                f"{self.setting!r} cannot be searched: another value of it would change what is"
+                f" measured, or it does not exist{near}"
+            )
+        if self.choices:
+            if self.low is not None or self.high is not None:
+                raise ValueError("choices and low, high exclude each other")
+        elif self.low is None or self.high is None:
+            raise ValueError("set low and high, or choices")
+        elif self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        elif self.log and self.low <= 0:
+            raise ValueError("log needs a low above 0")
+        return self
+
+
+class TuneTable(Table):
+    """The search of `fieldwatch-trainer tune`; a training does not use it."""
+
+    trials: int = Field(20, ge=1, le=10_000, description="Trainings, each with other settings")
+    seed: int = Field(1, ge=0, description="The same seed, settings and data search the same")
+    first_trials: int = Field(
+        5, ge=1, description="Trials that end regularly before another one may be stopped"
+    )
+    warm_up_epochs: int = Field(
+        5,
+        ge=0,
+        description="Epochs before a trial may be stopped: it is if its best validation loss is"
+        " above the median of the others at that epoch",
+    )
+    ranges: list[RangeTable] = Field(min_length=1, description="What is searched")
+
+    @model_validator(mode="after")
+    def _unique(self) -> TuneTable:
+        _refuse_repeated([one.setting for one in self.ranges], "ranges: setting ")
+        return self
+
+
 class Config(Table):
     """The whole file."""
 
@@ -1019,6 +1086,7 @@ class Config(Table):
     forecast: ForecastTable | None = None
     remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
+    tune: TuneTable | None = None
 
     @model_validator(mode="after")
     def _features(self) -> Config:
