@@ -176,7 +176,7 @@ class ChannelTable(ColumnTable):
 
 
 class SourceTable(ColumnTable):
-    """A raw channel, much faster than the grid, from which features are computed."""
+    """A raw channel, at least as fast as the grid, from which features are computed."""
 
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
     window_samples: int = Field(

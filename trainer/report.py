@@ -188,6 +188,8 @@ def _features(manifest: Manifest) -> Iterable[str]:
 
 def _what(feature: Feature) -> str:
     name = feature.kind.replace("_", " ")
+    if feature.samples is not None:
+        name += f" of {feature.samples}"
     return (
         name if feature.low_hz is None else f"{name}, {feature.low_hz:g} to {feature.high_hz:g} Hz"
     )
