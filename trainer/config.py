@@ -65,6 +65,7 @@ SEARCHED: Final = (
     "fit.gradient_norm_max",
     "fit.patience",
 )
+Choice = bool | int | float | str | list[int] | list[float] | list[str]
 OF_FAMILY: Final = "family.settings."
 
 LABELS_SUFFIX = ".labels.csv"
@@ -1020,7 +1021,7 @@ class RangeTable(Table):
     low: Finite | None = Field(None, description="Least value")
     high: Finite | None = Field(None, description="Largest value")
     log: bool = Field(False, description="Search the logarithm; for learning rates, for example")
-    choices: list[Any] = Field([], description="All values, in place of low and high")
+    choices: list[Choice] = Field([], description="All values, in place of low and high")
 
     @model_validator(mode="after")
     def _either(self) -> RangeTable:
