@@ -221,7 +221,8 @@ class DataTable(Table):
 
     files: list[str] = Field(
         [],
-        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz",
+        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz;"
+        " a folder stands for all Parquet files below it",
     )
     queries: list[QueryTable] = Field([], description="Queries of databases, beside files")
     channel_column: str | None = Field(
