@@ -49,7 +49,15 @@ from trainer.quiet import quiet
 
 if TYPE_CHECKING:
     from trainer.detector.export import Exported
-    from trainer.detector.fit import Epoch
+    from trainer.epochs import Epoch
+
+OnEpoch = Callable[[str, "Epoch"], None]  # called with the name of a network after each epoch
+DETECTOR, FORECASTER = "detector", "forecaster"
+
+
+def _unheard(network: str, epoch: Epoch) -> None:
+    """Take no note of an epoch."""
+
 
 # the part that each table of the metrics comes from
 MEASURED_ON = {
@@ -88,7 +96,12 @@ class Outcome(NamedTuple):
 
 
 def train(
-    file: ConfigFile, output: Path, tflite_python: Path | None, say: Say, accept: bool = False
+    file: ConfigFile,
+    output: Path,
+    tflite_python: Path | None,
+    say: Say,
+    accept: bool = False,
+    on_epoch: OnEpoch = _unheard,
 ) -> Outcome:
     """Train the bundle that ``file`` describes; write it with its report and metrics.
 
@@ -98,6 +111,7 @@ def train(
         tflite_python: a Python with ``tflite-runtime`` to check parity on; None: no such check.
         say: called with each line of progress.
         accept: write the bundle under its name even if it fails a gate.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -108,7 +122,7 @@ def train(
     """
     config = file.config
     _check(output, config, tflite_python)
-    sealed, epochs, measured = learn(file, prepare_data(file, say), tflite_python, say)
+    sealed, epochs, measured = learn(file, prepare_data(file, say), tflite_python, say, on_epoch)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -132,7 +146,13 @@ class Learnt(NamedTuple):
     measured: Measured
 
 
-def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say: Say) -> Learnt:
+def learn(
+    file: ConfigFile,
+    prepared: Prepared,
+    tflite_python: Path | None,
+    say: Say,
+    on_epoch: OnEpoch = _unheard,
+) -> Learnt:
     """Train, seal and evaluate a bundle, without writing files.
 
     Args:
@@ -140,6 +160,7 @@ def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say:
         prepared: its data.
         tflite_python: a Python with ``tflite-runtime``, or None.
         say: called with each line of progress.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -148,10 +169,11 @@ def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say:
 
     """
     config = file.config
-    built = build(
-        config, prepared.parts, prepared.channels, lineage_of(file, prepared), tflite_python, say
+    origin = lineage_of(file, prepared)
+    built = build(config, prepared.parts, prepared.channels, origin, tflite_python, say, on_epoch)
+    bundle, forecaster = _with_forecaster(
+        built.bundle, prepared.parts, config, tflite_python, say, on_epoch
     )
-    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
     learnt: dict[str, Any] = {}
     if config.remaining is not None:
         bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
@@ -172,15 +194,23 @@ def _check(output: Path, config: Config, tflite_python: Path | None) -> None:
 
 
 def _with_forecaster(
-    bundle: Bundle, parts: prepare.Parts, config: Config, tflite_python: Path | None, say: Say
+    bundle: Bundle,
+    parts: prepare.Parts,
+    config: Config,
+    tflite_python: Path | None,
+    say: Say,
+    on_epoch: OnEpoch,
 ) -> tuple[Bundle, BuiltForecaster | None]:
     """Return the bundle with a forecaster, if one is configured."""
     settings = config.forecast
     if settings is None:
         return bundle, None
-    return forecasting.extend(
+    extended, forecaster = forecasting.extend(
         bundle, settings, parts, tflite_python, say, config.fit.progress_epochs
     )
+    for epoch in forecaster.epochs:  # of the network that ships, of the several that were tried
+        on_epoch(FORECASTER, epoch)
+    return extended, forecaster
 
 
 class Measured(NamedTuple):
@@ -244,6 +274,7 @@ def build(
     origin: Lineage,
     tflite_python: Path | None,
     say: Say,
+    on_epoch: OnEpoch = _unheard,
 ) -> Built:
     """Train, export and calibrate a network, without writing files.
 
@@ -254,6 +285,7 @@ def build(
         origin: for the manifest.
         tflite_python: a Python with ``tflite-runtime``, to check the quantization on it as well.
         say: called with each line of progress.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the samples cannot be used.
@@ -262,7 +294,7 @@ def build(
     """
     created = datetime.now(UTC)
     draft = seal.draft(config, channels, origin, created, "float32")  # fails before the long work
-    exported, epochs, metrics = _learn(config, parts.train, channels, say)
+    exported, epochs, metrics = _learn(config, parts.train, channels, say, on_epoch)
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)
     say("comparing the forms of the network")
@@ -300,7 +332,7 @@ def _network_metrics(
 
 
 def _learn(
-    config: Config, part: Samples, channels: list[Channel], say: Say
+    config: Config, part: Samples, channels: list[Channel], say: Say, on_epoch: OnEpoch
 ) -> tuple[Exported, list[Epoch], dict[str, Any]]:
     say("loading TensorFlow")
     with quiet():
@@ -321,16 +353,19 @@ def _learn(
         for samples in prepare.training_and_validation(part, config)
     )
     say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")
-    fitted = fit(architecture, learn, validate, config.fit, warm_up, _progress(config, say))
+    fitted = fit(
+        architecture, learn, validate, config.fit, warm_up, _progress(config, say, on_epoch)
+    )
     say("converting the network")
     exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
     return exported, fitted.epochs, {"fit": _fit_metrics(fitted.epochs)}
 
 
-def _progress(config: Config, say: Say) -> Callable[[Epoch], None]:
-    """Return what prints a line of progress after an epoch, if it is due."""
+def _progress(config: Config, say: Say, on_epoch: OnEpoch) -> Callable[[Epoch], None]:
+    """Return what tells of an epoch, and prints a line of progress if it is due."""
 
     def tell(epoch: Epoch) -> None:
+        on_epoch(DETECTOR, epoch)
         every = config.fit.progress_epochs
         if every and epoch.number % every == 0:
             say(_line(epoch, config))
