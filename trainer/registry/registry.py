@@ -189,6 +189,15 @@ class Registry:
                 version.stream, str(version.number), name, value
             )
 
+    def keep(self, version: Version, name: str, document: Mapping[str, Any]) -> None:
+        """Keep a document with the files of a version, as JSON."""
+        text = f"{json.dumps(document, indent=2)}\n"
+        with self.store.writing():
+            self.store.client.log_text(version.run, text, name)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        files = json.dumps(dict(version.files) | {name: digest}, sort_keys=True)
+        self.tag(version, records.FILES, files)
+
     def _registered(
         self, path: Path, bundle: Bundle, run: Run, stream: str, tags: Mapping[str, str]
     ) -> Version:

@@ -51,6 +51,12 @@ class PromotionTable(Table):
         720.0, description="Of longer recordings only the newest hours are compared"
     )
 
+    final_share: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3,
+        description="Share of the window, its end, on which nothing is chosen: the champion's final"
+        " figures come from there",
+    )
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.window_hours_min > self.window_hours_max:
