@@ -194,6 +194,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/page/commands.py",
         "models/options.py",
         "trainer/cli.py",
+        "trainer/registry/commands.py",
     },
     # tables take it from models.validation: an agent that runs does without it
     "pydantic": {

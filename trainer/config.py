@@ -1089,6 +1089,38 @@ def read(path: Path) -> ConfigFile:
     return ConfigFile(path, config, _digest(data, found))
 
 
+def read_registry(path: Path | None) -> RegistryTable:
+    """Read the table ``[registry]`` of a file that may have others, and the environment over it.
+
+    Args:
+        path: of the configuration of a training or a fleet; None: only the environment counts.
+
+    Raises:
+        ConfigError: as ``read``, of this table.
+
+    """
+    document: dict[str, Any] = {} if path is None else read_toml(path)[0]
+    found, problems = overrides(os.environ, Config, ENVIRONMENT)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    only = {"registry": document.get("registry", {})}
+    for override in found:
+        if override.keys[0] == "registry":
+            _set(only, override)
+    try:
+        return _Registry.model_validate(only).registry
+    except ValidationError as error:
+        where = partial(_place, {override.keys: override.variable for override in found})
+        place = Path("the environment") if path is None else path
+        raise refusal(place, explain(_Registry, error, where=where)) from error
+
+
+class _Registry(Table):
+    """The table ``[registry]`` alone."""
+
+    registry: RegistryTable
+
+
 def _set(document: dict[str, Any], override: Override) -> None:
     *tables, key = override.keys
     for name in tables:

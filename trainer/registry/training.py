@@ -10,9 +10,21 @@ from models import bundle as bundles
 from trainer import train as training
 from trainer.config import ConfigFile
 from trainer.prepared import Say
-from trainer.registry.records import Version
+from trainer.registry.errors import RegistryError
+from trainer.registry.records import VERDICT, Version
 from trainer.registry.registry import Registry
+from trainer.registry.runs import Run
 from trainer.train import Outcome
+
+
+def _registered(registry: Registry, path: Path, run: Run, tags: Mapping[str, str]) -> Version:
+    try:
+        return registry.register(path, run, tags=tags)
+    except (RegistryError, OSError) as error:
+        raise RegistryError(
+            f"{error}. The bundle is finished, but not registered: when that is mended, run"
+            f" `fieldwatch-trainer register {path}`"
+        ) from error
 
 
 class Recorded(NamedTuple):
@@ -59,9 +71,9 @@ def train(
             say(f"points of the curves are missing in the registry: {run.lost}")
         run.metrics(bundles.read(made.path).manifest.metrics)
         if made.passed:
-            version = registry.register(made.path, run, tags=tags)
+            version = _registered(registry, made.path, run, tags)
             say(f"registered: {version.name}")
             return Recorded(made, version)
-        run.tag("fieldwatch.verdict", "failed")
+        run.tag(VERDICT, "failed")
         run.file(made.report)
         return Recorded(made, None)
