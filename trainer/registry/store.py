@@ -51,6 +51,8 @@ class Store:
         self.settings = settings
         self.uri, self._file = _uri(settings, directory)
         self.artifacts = _artifacts(settings, directory, self._file)
+        if (self.artifacts or "").startswith("s3:"):
+            extras.require("registry.artifacts", ("boto3",), "s3")
         client = _loaded()
         with self.writing(), self._creating():
             self.client: MlflowClient = client(self.uri, self.uri)
