@@ -311,6 +311,7 @@ def test_every_door_is_there_and_every_name_goes_through_one() -> None:
         ("models/bundle.py", "from cryptography.hazmat.primitives import hashes"),
         ("models/bundle.py", "import click"),
         ("trainer/train.py", "import matplotlib.pyplot as plt"),
+        ("trainer/train.py", "from mlflow.tracking import MlflowClient"),
         ("trainer/evaluate.py", "importlib.import_module('tensorflow.lite')"),
         ("agent/daemon.py", "__import__('keras')"),
         ("agent/mqtt/connection.py.py", "import paho"),

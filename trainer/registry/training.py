@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from models import bundle as bundles
 from trainer import train as training
-from trainer.config import ConfigFile
+from trainer.config import Config, ConfigFile
 from trainer.prepared import Say
 from trainer.registry.errors import RegistryError
 from trainer.registry.records import VERDICT, Version
 from trainer.registry.registry import Registry
 from trainer.registry.runs import Run
-from trainer.train import Outcome
-
-
-def _registered(registry: Registry, path: Path, run: Run, tags: Mapping[str, str]) -> Version:
-    try:
-        return registry.register(path, run, tags=tags)
-    except (RegistryError, OSError) as error:
-        raise RegistryError(
-            f"{error}. The bundle is finished, but not registered: when that is mended, run"
-            f" `fieldwatch-trainer register {path}`"
-        ) from error
+from trainer.train import OnEpoch, Outcome
 
 
 class Recorded(NamedTuple):
@@ -64,12 +54,42 @@ def train(
         DataError, ConfigError, BundleError: see ``trainer.train.train``.
 
     """
-    with registry.run(stream or file.config.bundle.name, tags) as run:
-        run.settings(file.config)
-        made = training.train(file, output, tflite_python, say, accept, run.epoch)
+
+    def make(on_epoch: OnEpoch) -> Outcome:
+        return training.train(file, output, tflite_python, say, accept, on_epoch)
+
+    return record(registry, stream or file.config.bundle.name, file.config, make, say, tags)
+
+
+def record(
+    registry: Registry,
+    stream: str,
+    config: Config,
+    make: Callable[[OnEpoch], Outcome],
+    say: Say,
+    tags: Mapping[str, str] = {},
+    log: Path | None = None,
+) -> Recorded:
+    """Record what makes a bundle as a run, and register the bundle; see ``train``.
+
+    Args:
+        registry: that records it.
+        stream: name of the registered model.
+        config: of the training.
+        make: makes the bundle; it calls its argument after each epoch.
+        say: called with each line of progress.
+        tags: of people, for the run and for the version.
+        log: a file to keep with the run.
+
+    """
+    with registry.run(stream, tags) as run:
+        run.settings(config)
+        made = make(run.epoch)
         if run.lost is not None:
             say(f"points of the curves are missing in the registry: {run.lost}")
         run.metrics(bundles.read(made.path).manifest.metrics)
+        if log is not None:
+            run.file(log)
         if made.passed:
             version = _registered(registry, made.path, run, tags)
             say(f"registered: {version.name}")
@@ -77,3 +97,13 @@ def train(
         run.tag(VERDICT, "failed")
         run.file(made.report)
         return Recorded(made, None)
+
+
+def _registered(registry: Registry, path: Path, run: Run, tags: Mapping[str, str]) -> Version:
+    try:
+        return registry.register(path, run, tags=tags)
+    except (RegistryError, OSError) as error:
+        raise RegistryError(
+            f"{error}. The bundle is finished, but not registered: when that is mended, run"
+            f" `fieldwatch-trainer register {path}`"
+        ) from error

@@ -63,7 +63,7 @@ class Result(NamedTuple):
     """What a version does in a window."""
 
     hours: float  # scored
-    figures: Mapping[Figure, float | None]  # None: it cannot be measured there
+    figures: Mapping[Figure, float | None]  # None: it cannot be measured; some need labels
 
 
 def seen_until(bundle: Bundle) -> float:
@@ -128,7 +128,8 @@ class Recorded(NamedTuple):
         if days == 0:
             raise DataError(f"no sample from {window.text} gets a score: use longer recordings")
         false = sum(len(one.false) for one in found)
-        marks = evaluate.label_metrics(found)
+        faults = any(one.detections for one in found)
+        marks = evaluate.label_metrics(found) if faults else {}
         return Result(
             days * 24,
             {
@@ -136,9 +137,9 @@ class Recorded(NamedTuple):
                     [_normal(*pair) for pair in zip(found, labelled, strict=True)], bundle
                 ),
                 "false_events_per_day": false / days,
-                "f1": marks["f1"],
-                "precision": marks["precision"],
-                "recall": marks["recall"],
+                "f1": marks.get("f1"),
+                "precision": marks.get("precision"),
+                "recall": marks.get("recall"),
             },
         )
 

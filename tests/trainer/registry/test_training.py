@@ -76,7 +76,7 @@ def test_a_bundle_that_fails_its_gates_has_a_run_and_no_version(
         ("fit", "epochs", 60, True),  # the default, written out
         ("fit", "epochs", 61, False),
         ("fit", "seed", 2, False),
-        ("split", "train", 0.5, False),
+        ("split", "gap_samples", 50, False),
     ],
 )
 def test_the_lineage_follows_from_data_and_settings_and_not_from_names(
