@@ -29,6 +29,7 @@ from agent.commands.options import (
 )
 from agent.commands.probe.commands import probe
 from agent.page.commands import page
+from agent.rescue.commands import backup, restore, rollback, support
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
@@ -110,6 +111,9 @@ def run(config_file: Path, verbose: bool, quiet: bool) -> int:
     from agent import memory
 
     memory.begin()
+    from agent.rescue.interrupted import complete
+
+    complete(config_file)
     from agent.config.checker import Checker
 
     checker = Checker()
@@ -251,6 +255,8 @@ commands.add_command(alarms)
 commands.add_command(command)
 commands.add_command(labels)
 commands.add_command(page)
+for _rescue in (backup, restore, support, rollback):
+    commands.add_command(_rescue)
 
 
 @commands.command()
