@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from models.console import say
 from tests.browser import launch
@@ -29,17 +29,17 @@ from trainer.registry.settings import RegistryTable
 from trainer.registry.window import Recorded
 
 IMAGES = ROOT / "docs" / "images"
-SIZE = {"width": 1280, "height": 800}
 _WAIT_S_MAX = 600.0
 _SETTLED_MS = 5000  # MLflow's pages draw their charts some time after they are loaded
 
 
 class Shot(NamedTuple):
-    """A picture: its name, the page, and a text that is there when the page is."""
+    """A picture: its name, the page, a text that is there when the page is, what is searched."""
 
     name: str
     path: str
     text: str
+    search: str = ""
 
 
 def main() -> None:
@@ -49,13 +49,14 @@ def main() -> None:
         version = registry.versions("pump")[0]
         run = f"/#/experiments/{registry.store.experiment}/runs/{version.run}"
         shots = (
-            Shot("registry-curves", f"{run}/model-metrics", "detector.loss"),
+            Shot("registry-curves", f"{run}/model-metrics", "detector.loss", "detector"),
             Shot("registry-versions", "/#/models/pump", "champion"),
         )
         with _served(registry) as address, sync_playwright() as playwright:
             browser = launch(playwright)
+            page = _begun(browser, address)
             for shot in shots:
-                _take(browser, address, shot)
+                _take(page, address, shot)
             browser.close()
 
 
@@ -101,13 +102,24 @@ def _served(registry: Registry) -> Iterator[str]:
         server.wait(60)
 
 
-def _take(browser: Browser, address: str, shot: Shot) -> None:
-    page = browser.new_page(viewport=SIZE)
-    page.goto(f"{address}{shot.path}", timeout=_WAIT_S_MAX * 1000)
-    page.get_by_text(shot.text).first.wait_for(timeout=_WAIT_S_MAX * 1000)
+def _begun(browser: Browser, address: str) -> Page:
+    """Open the pages for trainings, without what MLflow has for language models."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.set_default_timeout(_WAIT_S_MAX * 1000)
+    page.goto(address)
+    page.get_by_role("button", name="Close").first.click()
+    page.get_by_text("Model training").first.click()
+    page.wait_for_timeout(_SETTLED_MS)
+    return page
+
+
+def _take(page: Page, address: str, shot: Shot) -> None:
+    page.goto(f"{address}{shot.path}")
+    if shot.search:
+        page.get_by_placeholder("Search metric charts").fill(shot.search)
+    page.get_by_text(shot.text).first.wait_for()
     page.wait_for_timeout(_SETTLED_MS)
     page.screenshot(path=IMAGES / f"{shot.name}.png")
-    page.close()
     say(f"{IMAGES / shot.name}.png")
 
 
