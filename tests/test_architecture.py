@@ -218,7 +218,11 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "tensorflow": _TRAINING,
     "aeon": {"trainer/benchmark/counts.py"},
     "keras": _TRAINING,
-    "polars": {"trainer/datasets/parquet.py", "trainer/datasets/plain_blocks.py"},
+    "polars": {
+        "agent/collector/parquet.py",
+        "trainer/datasets/parquet.py",
+        "trainer/datasets/plain_blocks.py",
+    },
     "sqlalchemy": {"trainer/datasets/database.py", "trainer/registry/store.py"},
     "mlflow": {"trainer/registry/"},
     "pandas": {"trainer/registry/flavour.py"},
