@@ -21,6 +21,7 @@ BESIDE = (
     "SECURITY.md",
     "CHANGELOG.md",
     "LICENSE",
+    "MLproject",
     "models/README.md",
     "models/zoo/pump.toml",
     "scripts/install-gateway",
