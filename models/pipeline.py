@@ -25,6 +25,7 @@ from models.interpreter import ForecastNetwork, Runtime, StepNetwork
 from models.manifest import FORECASTER, TelemanomManifest
 from models.messages import (
     ALL,
+    Bool,
     Event,
     Float32,
     Float64,
@@ -68,7 +69,7 @@ class Pipeline:
         self._telemanom = Telemanom(manifest, self._network)
         self._threshold = DynamicThreshold(manifest.threshold, manifest.level_rows)
         self._sensors = SensorChecks(manifest)
-        self._events = EventRules(manifest, _known_levels(manifest))
+        self._events = EventRules(manifest, _known_levels(manifest), _slow_rows(manifest))
         self.forecaster = _forecaster(bundle, manifest, runtime)
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
@@ -340,6 +341,17 @@ def _known_levels(manifest: TelemanomManifest) -> Levels | None:
         low=center + (middle - half) * scale,
         high=center + (middle + half) * scale,
     )
+
+
+def _slow_rows(manifest: TelemanomManifest) -> Bool | None:
+    """Return the rows that show persistent deviations, (R,); None: all rows are alike.
+
+    These are the levels, and the errors of all spans but the shortest.
+    """
+    spans = np.array(manifest.smoothing.spans_samples)
+    errors = np.repeat(spans > spans.min(), manifest.prediction_size)
+    slow = np.concatenate([errors, np.ones(manifest.level_rows, np.bool_)])
+    return slow if slow.any() else None
 
 
 def _forecaster(bundle: Bundle, manifest: TelemanomManifest, runtime: Runtime) -> Forecaster | None:
