@@ -9,16 +9,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
 import click
+import polars
 import yaml
 from distributed.cli import dask_scheduler, dask_worker
+from trainer.fleet import config as fleets
+from trainer.fleet.config import FleetFile
 
 from agent.cli import commands as agent_commands
 from tests.conftest import ROOT
 from trainer.cli import commands as trainer_commands
 
 CONTAINERS: Final = ROOT / "containers"
+SAMPLES: Final = "/var/lib/collected/samples"
 IMAGES: Final = ("agent", "collector", "trainer")
 PROGRAMS: Final[dict[str, click.Command]] = {
     "fieldwatch-agent": agent_commands,
@@ -226,3 +231,24 @@ def words_of_pod(container: Mapping[str, Any]) -> list[str]:
     name = container["image"].partition(":")[0].rpartition("/")[2]
     begin = container.get("command", stages()[name].words("ENTRYPOINT"))
     return [*begin, *container.get("args", [])]
+
+
+def read_fleet(directory: Path) -> FleetFile:
+    """Read the fleet where the collector has gathered samples of ``gateway-1``."""
+    folder = directory / "samples" / "gateway=gateway-1" / "stream=pump-1" / "day=2026-11-01"
+    folder.mkdir(parents=True)
+    polars.DataFrame({"time": [0.0, 1.0]}).write_parquet(folder / "one.parquet")
+    text = (CONTAINERS / "kubernetes" / "base" / "fleet.toml").read_text()
+    assert text.count(SAMPLES) == 1
+    file = directory / "fleet.toml"
+    file.write_text(text.replace(SAMPLES, str(directory / "samples")))
+    found = fleets.read(file)
+    assert list(found.streams) == ["gateway-1"]
+    return found
+
+
+def registry_of(fleet: FleetFile) -> SplitResult:
+    """Return the URL of a fleet's registry."""
+    registry = fleet.streams["gateway-1"].file.config.registry
+    assert registry is not None
+    return urlsplit(registry.url)

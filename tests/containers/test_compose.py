@@ -9,16 +9,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import numpy as np
-import polars
+import click
 import pytest
 import yaml
 from compose_spec import PyCompose
-from trainer.fleet import config as fleets
 
 from agent.config.load import load
 from tests.conftest import ROOT
-from tests.container_files import CONTAINERS, compose, image_of, mounts, parsed, targets, words_of
+from tests.container_files import (
+    CONTAINERS,
+    SAMPLES,
+    compose,
+    image_of,
+    mounts,
+    parsed,
+    read_fleet,
+    registry_of,
+    targets,
+    words_of,
+)
 from trainer.config import read_registry
 
 COMPOSE = compose()
@@ -85,7 +94,7 @@ def test_a_service_starts_a_command_that_exists(name: str) -> None:
 
 def test_a_command_that_does_not_exist_is_found() -> None:
     for words in (["fieldwatch-agent", "fly"], ["fieldwatch-trainer", "batch", "--fast", "a.toml"]):
-        with pytest.raises((AssertionError, Exception), match=r"fly|--fast"):
+        with pytest.raises((AssertionError, click.UsageError), match=r"fly|--fast"):
             parsed(words)
 
 
@@ -192,26 +201,18 @@ def test_the_registry_is_the_database_that_is_there() -> None:
 @pytest.mark.parametrize("name", ["batch", "worker"])
 def test_the_fleet_is_what_the_collector_gathers(name: str, tmp_path: Path) -> None:
     service = SERVICES[name]
-    samples = next(path for path, volume in mounts(service).items() if volume == "samples")
-    assert mounts(SERVICES["collector"])[samples] == "samples"
+    for one in (service, SERVICES["collector"]):
+        assert mounts(one)[SAMPLES] == "samples"
     if name == "batch":
         told = parsed(words_of(service)).params
-        assert str(told["config"]) == targets(service, "configs")["fleet.toml"]
-    folder = tmp_path / "samples" / "gateway=gateway-1" / "stream=pump-1" / "day=2026-11-01"
-    folder.mkdir(parents=True)
-    text = (CONTAINERS / COMPOSE["configs"]["fleet.toml"]["file"]).read_text()
-    (tmp_path / "fleet.toml").write_text(text.replace(samples, str(tmp_path / "samples")))
-    polars.DataFrame({"time": np.arange(3.0)}).write_parquet(folder / "one.parquet")
-    found = fleets.read(tmp_path / "fleet.toml")
-    assert list(found.streams) == ["gateway-1"]
+        assert str(told["fleet"]) == targets(service, "configs")["fleet.toml"]
+    assert COMPOSE["configs"]["fleet.toml"]["file"] == "kubernetes/base/fleet.toml"
+    found = read_fleet(tmp_path)
     assert str(found.output.parent) in mounts(service)
-    registry = found.streams["gateway-1"].file.config.registry
-    assert registry is not None
-    url = urlsplit(registry.url)
+    url = registry_of(found)
     assert url.hostname is not None
     assert reaches(name, url.hostname)
-    told = parsed(words_of(SERVICES[url.hostname])).params
-    assert url.port == told["port"]
+    assert url.port == parsed(words_of(SERVICES[url.hostname])).params["port"]
     assert url.netloc in SERVICES["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"]
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from trainer.fleet.config import Fleet
 
 from tests.container_files import (
     CONTAINERS,
@@ -21,9 +20,10 @@ from tests.container_files import (
     mounts,
     parsed,
     pod_of,
+    read_fleet,
+    registry_of,
     words_of_pod,
 )
-from trainer.config import environment
 
 KUBERNETES = CONTAINERS / "kubernetes"
 FOLDERS = ["base", "plant-1"]
@@ -195,19 +195,19 @@ def test_the_collector_is_told_what_is_there() -> None:
     assert one("collector")["spec"]["replicas"] == 1
 
 
-def test_the_training_finds_fleet_and_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, container = pod("batch")
-    told = parsed(words_of_pod(container)).params
-    config = Path(told["config"])
-    folder = at(container)[str(config.parent)]
-    template, _ = pod("batch")
+def test_the_training_finds_fleet_and_registry(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    template, container = pod("batch")
+    file = Path(parsed(words_of_pod(container)).params["fleet"])
+    folder = at(container)[str(file.parent)]
     (volume,) = (each for each in template["spec"]["volumes"] if each["name"] == folder)
-    assert config.name in one(volume["configMap"]["name"], "ConfigMap")["data"]
+    assert file.name in one(volume["configMap"]["name"], "ConfigMap")["data"]
     for each in container["env"]:
         monkeypatch.setenv(each["name"], each["value"])
-    overrides = {".".join(map(str, each.keys)): each.value for each in environment()}
-    assert overrides == {"registry.url": "https://mlflow.example.org"}
-    assert "url" in Fleet.model_fields["registry"].annotation.__args__[0].model_fields
+    fleet = read_fleet(tmp_path)
+    assert registry_of(fleet).geturl() == "https://mlflow.example.org"
+    assert str(fleet.output.parent) in at(container)
 
 
 def test_services_and_rules_are_about_pods_that_there_are() -> None:
@@ -216,7 +216,7 @@ def test_services_and_rules_are_about_pods_that_there_are() -> None:
     assert service["selector"].items() <= scheduler["metadata"]["labels"].items()
     (port,) = service["ports"]
     told = parsed(words_of_pod(pod("scheduler")[1])).params
-    assert port["port"] == told["port"]
+    assert str(port["port"]) == told["port"]
     assert pod("batch")[1]["args"][2] == f"tcp://scheduler:{port['port']}"
     rule = one("dask", "NetworkPolicy")["spec"]
     for name in ("scheduler", "worker", "batch"):
