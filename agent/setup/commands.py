@@ -86,21 +86,21 @@ def setup(answers_file: Path | None, once: bool, as_json: bool, **given: Any) ->
     options = Options(
         _settings(given), answers_file, asks=asks, tries=not given["no_test"], **named
     )
-    log = _Log(as_json)
+    said = _Log(as_json)
     place = Place.of(given["config_file"], given["root"])
     try:
-        outcome = set_up(place, options, Voice(log.tell, log.warn, _confirm))
+        outcome = set_up(place, options, Voice(said.tell, said.warn, _confirm))
         if once and answers_file is not None and not options.dry_run:
             applied = onces.finish(answers_file, outcome.secret_files)
-            log.tell(f"{answers_file} has no secrets any more, and is now {applied.name}")
+            said.tell(f"{answers_file} has no secrets any more, and is now {applied.name}")
         if not options.dry_run and not given["no_enable"]:
-            log.tell(enable(place, bool(outcome.written)))
+            said.tell(enable(place, bool(outcome.written)))
     except FieldwatchError as error:
-        log.lines.append(f"error: {error}")
+        said.lines.append(f"error: {error}")
         raise
     finally:
         if once and answers_file is not None:
-            _report(answers_file, log)
+            _report(answers_file, said)
     if as_json:
         say_json(outcome.document())
     return _UNAVAILABLE if outcome.broker_fails else 0
@@ -123,14 +123,14 @@ class _Log:
         say_error("fieldwatch-agent", line)
 
 
-def _report(answers_file: Path, log: _Log) -> None:
+def _report(answers_file: Path, said: _Log) -> None:
     """Write what was said beside the file; that this fails hides no other error."""
     from agent.setup import once
 
     try:
-        once.report(answers_file, log.lines)
+        once.report(answers_file, said.lines)
     except FieldwatchError as error:
-        log.warn(f"no report: {error}")
+        said.warn(f"no report: {error}")
 
 
 def _confirm(question: str, default: bool) -> None:

@@ -38,6 +38,19 @@ def present(place: Place, name: str) -> Path | None:
     return next((file for file in found if file.exists()), None)
 
 
+def changed(place: Place, secrets: Mapping[str, bytes], way: Way) -> dict[str, bytes]:
+    """Return those secrets that are not stored in this way already."""
+    return {name: new for name, new in secrets.items() if not _is_stored(place, name, new, way)}
+
+
+def _is_stored(place: Place, name: str, secret: bytes, way: Way) -> bool:
+    file = present(place, name)
+    if file is None:
+        return False
+    encrypted = file.parent == place.encrypted
+    return encrypted == (way == "encrypted") and _stored(file, name, encrypted) == secret
+
+
 def store(place: Place, secrets: Mapping[str, bytes], way: Way) -> list[Path]:
     """Store secrets; return their files. What was stored in the other way is removed.
 

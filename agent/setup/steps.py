@@ -70,10 +70,11 @@ def set_up(place: Place, options: Options, voice: Voice) -> Outcome:
     """
     present = read_present(place)
     answers = _answers(place, present, options, voice)
+    way = credentials.chosen(place, options.way)
     wanted = plan(place, present, answers)
+    wanted = wanted._replace(secrets=credentials.changed(place, wanted.secrets, way))
     broker = _tried(wanted, options, voice)
     difference = list(wanted.difference())
-    way = credentials.chosen(place, options.way)
     for line in (*difference, *(f"credential {name}: new, {way}" for name in wanted.secrets)):
         voice.tell(line)
     written: list[Path] = []

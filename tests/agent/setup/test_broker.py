@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,6 @@ from agent.setup.broker import Cause, try_broker
 from tests.certificates import Authority
 from tests.conftest import RealBroker
 from tests.secured_broker import SecuredBroker
-
-
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    broker = SecuredBroker(tmp_path_factory.mktemp("broker"), "plant/gw-1")
-    broker.start()
-    yield broker
-    broker.kill()
 
 
 def cause(broker: SecuredBroker, name: str = "gw-1", **other: Any) -> Cause | None:

@@ -38,14 +38,6 @@ format = "json"
 """
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    broker = SecuredBroker(tmp_path_factory.mktemp("broker"), "plant/gw-1")
-    broker.start()
-    yield broker
-    broker.kill()
-
-
 class Image:
     """A folder with a gateway's files, and a stick with answers."""
 
@@ -141,7 +133,7 @@ def test_a_second_time_changes_nothing_and_keeps_what_a_person_wrote(image: Imag
     image.sample()
     image.set_up()
     again = image.set_up()
-    assert "@@" not in again.output
+    assert "@@" not in again.output and "nothing changed" in again.output
 
     before = image.config.read_text().replace("# keepalive_s = 60", "keepalive_s = 20  # mine", 1)
     image.config.write_text(before)
@@ -261,6 +253,7 @@ def test_secrets_are_encrypted_where_systemd_can(
     monkeypatch.setenv("SYSTEMD_CREDENTIAL_SECRET", str(tmp_path / "host-key"))
     image.set_up()
     image.set_up("--credentials", "encrypted")
+    assert "nothing changed" in image.set_up("--credentials", "encrypted").output
     file = image.root / "etc" / "credstore.encrypted" / "mqtt.password"
     assert mode(file) == 0o600
     assert image.holders(PASSWORD) == []  # the plain one is gone
