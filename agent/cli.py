@@ -801,6 +801,24 @@ def bench(
     help="Largest size of the database, without its log (8 MB). Above it, the oldest messages are"
     " deleted.  [default: 10 GiB]",
 )
+@click.option(
+    "--samples",
+    is_flag=True,
+    help="Also collect the samples of gateways with mqtt.samples.enabled, as Parquet files in"
+    " DIRECTORY/samples; needs the extra ingest.",
+)
+@click.option(
+    "--samples-days-max",
+    type=Number(0, min_open=True),
+    help="Delete samples of days before this many.",
+)
+@click.option(
+    "--samples-bytes-max",
+    type=click.IntRange(2**20),
+    default=50 * 2**30,
+    help="Largest size of all files with samples. Above it, the oldest days are deleted."
+    "  [default: 50 GiB]",
+)
 @json_option
 def collect(
     directory: Path,
@@ -810,6 +828,9 @@ def collect(
     keys: Path | None,
     key: Path | None,
     require_signatures: bool,
+    samples: bool,
+    samples_days_max: float | None,
+    samples_bytes_max: int,
     as_json: bool,
     **broker: Any,
 ) -> int:
@@ -820,6 +841,7 @@ def collect(
     """
     from agent.collector.retention import Keeping
     from agent.collector.run import document, run
+    from agent.collector.tidying import Keeping as SamplesKeeping
     from agent.commands.secrecy import readers
 
     def tell(message: Message) -> None:
@@ -831,7 +853,8 @@ def collect(
             say(f"WARNING {told}", error=True)
     _keep_private()
     keeping = Keeping(days_max, bytes_max)
-    run(site, directory, broker, tell, keeping, keys, key, require_signatures)
+    kept = SamplesKeeping(samples_days_max, samples_bytes_max) if samples else None
+    run(site, directory, broker, tell, keeping, keys, key, require_signatures, kept)
     return 0
 
 

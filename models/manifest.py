@@ -49,7 +49,7 @@ LEARNT_BYTES_MAX = 2**20  # of intervals that adapt, per stream
 PENDING_BYTES_MAX = 16 * 2**20  # forecasts whose steps have not all come, per stream
 PERIOD_S_MIN = 0.001
 SOURCES_MAX = 16
-WINDOW_SAMPLES_MIN = 16
+WINDOW_SAMPLES_MIN = 2
 WINDOW_SAMPLES_MAX = 65_536
 WINDOW_PERIODS_MAX = 1_000  # of the grid
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
@@ -101,9 +101,23 @@ Reach = Annotated[
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
 Severity = Literal["low", "medium", "high"]
+# hours in a cycle of the calendar; see ``models.calendar``
+CYCLES: Final = {"day": 24, "week": 168}
+Cycle = Literal["day", "week"]
 # the features of a window of a fast channel; see ``models.features``
 FeatureKind = Literal[
-    "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
+    "mean",
+    "rms",
+    "peak",
+    "peak_to_peak",
+    "crest_factor",
+    "kurtosis",
+    "band_energy",
+    "std",
+    "min",
+    "max",
+    "last",
+    "lag",
 ]
 # the value of a slot that a channel has no value for; see ``models.gaps``
 Gap = Literal["hold", "interpolate", "missing"]
@@ -143,6 +157,16 @@ class Feature(_Part):
     kind: FeatureKind = Field(description="The statistic of a window")
     low_hz: NotNegative | None = Field(None, description="Lower edge of the band, for band_energy")
     high_hz: Positive | None = Field(None, description="Upper edge of the band, for band_energy")
+    samples: int | None = Field(
+        None,
+        ge=1,
+        le=WINDOW_SAMPLES_MAX,
+        description="Only this many newest values of the window; absent: all",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), samples=None)
 
     @model_validator(mode="after")
     def _has_band(self) -> Feature:
@@ -154,7 +178,7 @@ class Feature(_Part):
 
 
 class Source(_Part):
-    """A raw channel, much faster than the grid, that features are computed from."""
+    """A raw channel, at least as fast as the grid, that features are computed from."""
 
     name: str = Field(min_length=1, max_length=64, pattern=CHANNEL)
     unit: str = Field(max_length=16, description="Unit as shown to people, e.g. m/s2")
@@ -168,9 +192,9 @@ class Source(_Part):
         ge=0, lt=1, description="A window with a larger share missing has no features"
     )
 
-    def periods(self, sampling: Sampling) -> int:
-        """Return the length of a window in periods of the grid, rounded up."""
-        return ceil(self.window_samples / self.rate_hz / sampling.period_s - 1e-9)
+    def periods(self, sampling: Sampling, samples: int | None = None) -> int:
+        """Return the length of a window, or of its newest values, in periods, rounded up."""
+        return ceil((samples or self.window_samples) / self.rate_hz / sampling.period_s - 1e-9)
 
 
 class Channel(_Part):
@@ -349,6 +373,30 @@ class Events(_Part):
         ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
     )
     deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples until a persistent deviation is opened; none: on_samples",
+    )
+    further_ratio: float = Field(
+        0.0, ge=0, le=1000, description="A further event opens above this times the rest; 0: never"
+    )
+    rest_samples: int = Field(
+        50, ge=1, le=SAMPLES_MAX, description="Samples without a new maximum until it is at rest"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(
+            serialize(self), persistent_on_samples=None, further_ratio=0.0, rest_samples=50
+        )
+
+    @model_validator(mode="after")
+    def _above_the_rest(self) -> Events:
+        if 0 < self.further_ratio < 1:
+            raise ValueError(f"further_ratio {self.further_ratio:g}: 0, or at least 1")
+        return self
 
 
 class Tail(_Part):
@@ -481,6 +529,17 @@ class CouplingPart(_Part):
     )
 
 
+class CalendarPart(_Part):
+    """What is usual at each hour of the day or of the week; see ``models.calendar``."""
+
+    zone: str = Field(max_length=64, description="Time zone of the machine, e.g. Europe/Berlin")
+    cycle: Cycle = Field(description="The hours are those of the day, or of the week from Monday")
+    usual: list[list[Finite]] = Field(
+        description="Per scored channel and hour of the cycle: distance from the channel's mean,"
+        " in scales, in the middle of the hour"
+    )
+
+
 class ForecastPart(_Part):
     """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
 
@@ -504,11 +563,19 @@ class ForecastPart(_Part):
     coupling: CouplingPart | None = Field(
         None, description="None: each channel is forecast from its own past alone"
     )
+    calendar: CalendarPart | None = Field(
+        None, description="None: the forecast knows no hour of the day or week"
+    )
+    held: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        description="Indices, among the scored channels, of those whose forecast is their last"
+        " value",
+    )
     quantization: str = Field(description="e.g. dynamic-range-int8")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), coupling=None)
+        return _without(serialize(self), coupling=None, calendar=None, held=[])
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastPart:
@@ -957,10 +1024,10 @@ def check_features(
 def _check_source(source: Source, sampling: Sampling) -> None:
     if source.low is not None and source.high is not None and source.low >= source.high:
         raise ValueError(f"source {source.name}: low {source.low} is not below high {source.high}")
-    if source.rate_hz * sampling.period_s < 2:
+    if source.rate_hz * sampling.period_s < 1 - 1e-9:
         raise ValueError(
-            f"source {source.name}: {source.rate_hz:g} Hz is not faster than the grid, a period of"
-            f" which is {sampling.period_s:g} s: make it a channel"
+            f"source {source.name}: {source.rate_hz:g} Hz is slower than the grid, a period of"
+            f" which is {sampling.period_s:g} s: make it a channel, or set a longer period"
         )
     if (periods := source.periods(sampling)) > WINDOW_PERIODS_MAX:
         raise ValueError(
@@ -973,6 +1040,11 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
     source = sources.get(feature.source)
     if source is None:
         raise ValueError(f"channel {name}: there is no source {feature.source}")
+    if feature.samples is not None and feature.samples > source.window_samples:
+        raise ValueError(
+            f"channel {name}: samples {feature.samples} is over window_samples"
+            f" {source.window_samples} of source {source.name}"
+        )
     if feature.low_hz is None or feature.high_hz is None:
         return
     if feature.high_hz > source.rate_hz / 2:
@@ -980,7 +1052,7 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
             f"channel {name}: high_hz {feature.high_hz:g} is over half of the rate of source"
             f" {source.name}, {source.rate_hz:g} Hz"
         )
-    resolution = source.rate_hz / source.window_samples
+    resolution = source.rate_hz / (feature.samples or source.window_samples)
     if feature.high_hz - feature.low_hz < resolution:
         raise ValueError(
             f"channel {name}: a band of {feature.high_hz - feature.low_hz:g} Hz is narrower than"
@@ -995,10 +1067,14 @@ def _check_coupling(part: CouplingPart, channels: int, leads: int) -> None:
     _check_shape("coupling.effects", part.effects, (leads, channels, plans))
     if leads * channels * (inputs + plans) > OFFSETS_MAX:
         raise ValueError(f"forecaster.coupling has more than {OFFSETS_MAX} weights")
-    if any(at >= channels for at in part.plannable):
-        raise ValueError("coupling.plannable has an index that no scored channel has")
-    if len(set(part.plannable)) != len(part.plannable):
-        raise ValueError("coupling.plannable has an index twice")
+    _check_indices("coupling.plannable", part.plannable, channels)
+
+
+def _check_indices(name: str, found: list[int], channels: int) -> None:
+    if any(at >= channels for at in found):
+        raise ValueError(f"{name} has an index that no scored channel has")
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name} has an index twice")
 
 
 def _check_forecaster(part: ForecastPart, channels: int) -> None:
@@ -1013,6 +1089,10 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
     if part.coupling is not None:
         _check_coupling(part.coupling, channels, shape[2])
+    if part.calendar is not None:
+        hours = CYCLES[part.calendar.cycle]
+        _check_shape("calendar.usual", [part.calendar.usual], (1, channels, hours))
+    _check_indices("held", part.held, channels)
     pending = 4 * part.slots * count
     if pending > PENDING_BYTES_MAX:
         raise ValueError(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import importlib.util
 import json
 import os
 import sys
@@ -28,6 +27,8 @@ from models.errors import FieldwatchError
 from models.options import Number, layout_options, time_column_options
 from models.printable import printable
 from models.shown import shown
+from trainer.extras import require
+from trainer.registry import commands as registry_commands
 
 if TYPE_CHECKING:
     from models.formats.recording import Layout
@@ -35,12 +36,13 @@ if TYPE_CHECKING:
     from trainer.benchmark.runs import Run
     from trainer.benchmark.suite import Measured
     from trainer.benchmark.workers import Finished
+    from trainer.config import ConfigFile
     from trainer.datasets.ett import EttFile
     from trainer.survey.run import Proposal
+    from trainer.train import Outcome
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
 DRAWING = ("matplotlib",)
-EXTRA_MISSING_EXIT_CODE = 69
 MEMORY_EXIT_CODE = 71
 SYSTEM_EXIT_CODE = 74
 INTERRUPTED = 130  # as in a shell: 128 + SIGINT
@@ -77,26 +79,13 @@ def main() -> NoReturn:
         _end(_memory_error(error), MEMORY_EXIT_CODE)
 
 
-class ExtraMissing(FieldwatchError):
-    """A package that the command needs is not installed."""
-
-    exit_code = EXTRA_MISSING_EXIT_CODE
-
-
 def _needs(packages: Sequence[str]) -> Callable[[Command], Command]:
     """Let a command end at once if a package of the trainer's extra is not installed."""
 
     def decorated(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(**arguments: Any) -> int:
-            name = click.get_current_context().info_name
-            missing = [each for each in packages if importlib.util.find_spec(each) is None]
-            if missing:
-                raise ExtraMissing(
-                    f"{name} needs what is not installed: {', '.join(missing)}. Install the"
-                    " trainer's extra on a server, not on a gateway: pip install"
-                    " 'fieldwatch[trainer]'"
-                )
+            require(str(click.get_current_context().info_name), packages)
             return command(**arguments)
 
         return wrapped
@@ -210,7 +199,7 @@ def _verbosity(command: Command) -> Command:
     is_flag=True,
     help="Write the bundle under its own name even if it fails a gate. The report says so.",
 )
-@_needs(TRAINING)
+@_needs(DRAWING)
 @_verbosity
 def train(
     config: Path, output: Path | None, tflite_python: Path | None, accept: bool, tell: Tell
@@ -218,14 +207,14 @@ def train(
     """Train a bundle by CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
 
     The training ends with a verdict. The table [gates] of the configuration sets its limits. A
-    bundle that fails is written as NAME.failed.fieldwatch, and the exit code is 1.
+    bundle that fails is written as NAME.failed.fieldwatch, and the exit code is 1. With a table
+    [registry], the training is a run in the registry, and a good bundle is registered.
     """
     tell(f"reading {config}")  # before the imports, which take seconds
     from trainer import config as configuration
-    from trainer import train as training
 
     file = configuration.read(config)
-    made = training.train(file, output or file.output, tflite_python, tell, accept)
+    made = _trained_here(file, output or file.output, tflite_python, tell, accept)
     for line in made.lines:
         tell(line)
     for warning in made.warnings:
@@ -234,6 +223,21 @@ def train(
     say(f"{made.path}")
     say(f"{made.report}")
     return 0 if made.passed else 1
+
+
+def _trained_here(
+    file: ConfigFile, output: Path, tflite_python: Path | None, tell: Tell, accept: bool
+) -> Outcome:
+    """Train, and record it in the registry of the configuration, if it has one."""
+    from trainer import train as training
+
+    if file.config.registry is None:
+        return training.train(file, output, tflite_python, tell, accept)
+    from trainer.registry import training as recorded
+    from trainer.registry.registry import Registry
+
+    registry = Registry(file.config.registry, file.path.parent)
+    return recorded.train(registry, file, output, tflite_python, tell, accept).outcome
 
 
 def _quiet(command: Command) -> Command:
@@ -319,7 +323,6 @@ def data(config: Path, output: Path | None, tell: Tell) -> int:
     help="Largest difference of a known answer that still agrees.  [default: that of the bundle]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-@_needs(TRAINING)
 @_verbosity
 def reproduce(
     bundle: Path,
@@ -350,7 +353,40 @@ def reproduce(
 
 
 @commands.command()
-@click.argument("data", type=_File, nargs=-1)
+@click.argument("config", type=_File)
+@click.option("--output", type=_Directory, help="Directory for the study; overrides bundle.output.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_verbosity
+def tune(config: Path, output: Path | None, as_json: bool, tell: Tell) -> int:
+    """Search better settings in the ranges of CONFIG; write them as a new configuration.
+
+    The table [tune] names the settings. Each trial trains with other values and is compared on the
+    validation data alone. A search that was interrupted goes on where it stopped. The result is
+    NAME.tuned.toml beside CONFIG: train with it.
+    """
+    require("tune", ("optuna",), extra="tune")
+    from trainer import config as configuration
+    from trainer import tune as search
+
+    def progress(line: str) -> None:
+        tell(line, error=as_json)
+
+    file = configuration.read(config)
+    found = search.tune(file, output or file.output, progress)
+    if as_json:
+        say_json(found.document())
+        return 0
+    for name, value in found.settings.items():
+        say(f"{name} = {json.dumps(value)}")
+    if not found.settings:
+        say("no trial was better than the configuration itself")
+    say(found.text)
+    say(f"{found.path}")
+    return 0
+
+
+@commands.command()
+@click.argument("data", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--url", help="SQLAlchemy's URL of a database, without a password.")
 @click.option("--query", help="The SELECT statement to ask it.")
 @click.option("--password-env", help="Environment variable with the database's password.")
@@ -382,7 +418,9 @@ def init(
     force: bool,
     **settings: Any,
 ) -> int:
-    """Look at DATA (CSV, Parquet, .npy, .npz, or a query); write a configuration for train.
+    """Look at DATA (CSV, Parquet, .npy, .npz, a query, a folder); write a configuration for train.
+
+    A folder stands for the Parquet files below it, such as those of a collector.
 
     All DATA are recordings of one machine, of the same form. The command shows what it guessed,
     what it left out and why, and what it could not guess. Read and correct the configuration.
@@ -550,6 +588,11 @@ def sign(bundle: Path, key: Path) -> int:
     bundles.write_signed(bundle, read, signature)
     say(f"{bundle}: signed, {comment}, digest {read.digest}")
     return 0
+
+
+commands.add_command(registry_commands.register)
+commands.add_command(registry_commands.registry)
+commands.add_command(registry_commands.ui)
 
 
 @commands.group()

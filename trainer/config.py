@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from models.columns import Sought
 from models.environment import Names, Override, overrides
@@ -20,7 +19,7 @@ from models.errors import ConfigError
 from models.formats.cells import MISSING_WORDS, Decimal
 from models.formats.encodings import Encoding
 from models.formats.recording import Layout, Long
-from models.formats.times import ELAPSED, Times
+from models.formats.times import ELAPSED, Times, zone_named
 from models.manifest import (
     HORIZON_MAX,
     MAGNITUDE_MIN,
@@ -28,12 +27,16 @@ from models.manifest import (
     SOURCES_MAX,
     SPANS_MAX,
     STEPS_MAX,
+    TELEMANOM,
     WINDOW_SAMPLES_MAX,
     WINDOW_SAMPLES_MIN,
+    AdaptSamples,
+    Cycle,
     Feature,
     Finite,
     Gap,
     Head,
+    HistorySamples,
     NotNegative,
     Positive,
     Sampling,
@@ -41,17 +44,33 @@ from models.manifest import (
     Share,
     Source,
     Span,
+    UpdateSamples,
     check_features,
     check_intervals,
     check_levels,
 )
 from models.names import BUNDLE, CHANNEL
 from models.printable import printable
-from models.settings import Table, dotted, explain, refusal
+from models.settings import Table, dotted, explain, nearest, refusal
 from models.toml import Location, read_toml
+from trainer.passwords import check_no_secret
+from trainer.registry.settings import RegistryTable
+
+# settings of the training that change neither its data nor how its validation loss is measured
+SEARCHED: Final = (
+    "network.layers",
+    "network.dropout",
+    "fit.epochs",
+    "fit.batch",
+    "fit.learning_rate",
+    "fit.schedule",
+    "fit.gradient_norm_max",
+    "fit.patience",
+)
+Choice = bool | int | float | str | list[int] | list[float] | list[str]
+OF_FAMILY: Final = "family.settings."
 
 LABELS_SUFFIX = ".labels.csv"
-_SECRETS = ("password", "passwd", "pwd", "sslpassword")  # of drivers, behind the ? of a URL
 
 # of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
 Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
@@ -67,28 +86,6 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
         raise ValueError(f"{what}{twice[0]!r} occurs twice")
 
 
-def check_no_secret(url: str) -> None:
-    """Refuse the URL of a database that has a password; configurations are copied and shown.
-
-    Raises:
-        ValueError: it has one, or is no URL; the text does not repeat it.
-
-    """
-    try:
-        parts = urlsplit(url)
-        secret = parts.password is not None
-    except ValueError:
-        raise ValueError("url is not a URL, such as sqlite:///history.db") from None
-    if not parts.scheme or "://" not in url:
-        raise ValueError("url is not a URL, such as sqlite:///history.db")
-    asked = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if secret or asked.intersection(_SECRETS):
-        raise ValueError(
-            "url has a password, and configurations are copied and shown: take it out, and set"
-            " password_env or password_file"
-        )
-
-
 class BundleTable(Table):
     """The bundle and its directory."""
 
@@ -98,6 +95,20 @@ class BundleTable(Table):
     )
     version: int = Field(1, ge=1, description="Increase it with each training of the same name")
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
+
+
+class FamilyTable(Table):
+    """The family of models that is trained."""
+
+    name: str = Field(
+        TELEMANOM,
+        pattern=BUNDLE,
+        description="telemanom: a network predicts the next sample; hampel: the distance from the"
+        " median, without a network; or a family of an installed package",
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="Settings of a package's family, which checks them itself"
+    )
 
 
 class ColumnTable(Table):
@@ -145,7 +156,7 @@ class ChannelTable(ColumnTable):
 
 
 class SourceTable(ColumnTable):
-    """A raw channel, much faster than the grid, from which features are computed."""
+    """A raw channel, at least as fast as the grid, from which features are computed."""
 
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
     window_samples: int = Field(
@@ -189,7 +200,8 @@ class DataTable(Table):
 
     files: list[str] = Field(
         [],
-        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz",
+        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz;"
+        " a folder stands for all Parquet files below it",
     )
     queries: list[QueryTable] = Field([], description="Queries of databases, beside files")
     channel_column: str | None = Field(
@@ -529,6 +541,26 @@ class EventsTable(Table):
     deadband: float = Field(
         0.7, gt=0, le=1, description="An event closes below this fraction of the threshold"
     )
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples of a persistent deviation (a level, or the error of a longer span)"
+        " until an event opens; default: on_samples",
+    )
+    further_ratio: float = Field(
+        1.5,
+        ge=0,
+        le=1000,
+        description="A further event opens while one is open, if a score rises above this times"
+        " what it had come to rest at, at least the threshold; 0: never",
+    )
+    rest_samples: int = Field(
+        50,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples without a new maximum of an open event until it is at rest",
+    )
 
 
 class CalibrateTable(Table):
@@ -589,6 +621,20 @@ class CalibrateTable(Table):
     def margin(self, samples: int) -> float:
         """Return the margin over the largest error of this many samples."""
         return self.floor_margin + self.margin_samples / samples
+
+
+class HampelTable(Table):
+    """The family `hampel`: the robust distance from the median."""
+
+    history_samples: HistorySamples = 1000
+    update_samples: UpdateSamples = 50
+    deviations_min: Positive = Field(
+        2.0, description="Least limit of the distance from the median, in standard deviations"
+    )
+    deviations_margin: Margin = Field(
+        1.5, description="The limit, divided by the largest distance of the calibration part"
+    )
+    adapt_samples: AdaptSamples = 432_000
 
 
 class SeveritiesTable(Table):
@@ -829,6 +875,32 @@ class CouplingTable(Table):
     )
 
 
+class CalendarTable(Table):
+    """The hour of the day and of the week as inputs; a cycle ships only where it gains enough."""
+
+    zone: str | None = Field(
+        None,
+        description="Time zone of the machine, e.g. Europe/Berlin; absent: no calendar is tried",
+    )
+    cycles: list[Cycle] = Field(
+        ["day", "week"],
+        min_length=1,
+        description="Cycles that are tried: the hours of the day, or of the week",
+    )
+    margin: NotNegative = Field(
+        3.2,
+        description="A cycle ships only if its gain over the closed form without it is above this,"
+        " in standard errors of the gain over the origins; see coupling.margin",
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str | None) -> str | None:
+        if zone is not None:
+            zone_named(zone)
+        return zone
+
+
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
@@ -851,6 +923,7 @@ class ForecastTable(Table):
     )
     maps: MapsTable = MapsTable()
     choice: ChoiceTable = ChoiceTable()
+    calendar: CalendarTable = CalendarTable()
     coupling: CouplingTable = CouplingTable()
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()
@@ -965,10 +1038,65 @@ class GatesTable(Table):
     )
 
 
+class RangeTable(Table):
+    """A setting that is searched: a range from low to high, or choices."""
+
+    setting: str = Field(
+        min_length=1,
+        description=f"Dotted name: {', '.join(SEARCHED)}, or {OF_FAMILY}NAME",
+    )
+    low: Finite | None = Field(None, description="Least value")
+    high: Finite | None = Field(None, description="Largest value")
+    log: bool = Field(False, description="Search the logarithm; for learning rates, for example")
+    choices: list[Choice] = Field([], description="All values, in place of low and high")
+
+    @model_validator(mode="after")
+    def _either(self) -> RangeTable:
+        if self.setting not in SEARCHED and not self.setting.startswith(OF_FAMILY):
+            near = nearest(self.setting, SEARCHED)
+            raise ValueError(
+                f"{self.setting!r} cannot be searched: another value of it would change what is"
+                f" measured, or it does not exist{near}"
+            )
+        if self.choices:
+            if self.low is not None or self.high is not None:
+                raise ValueError("choices and low, high exclude each other")
+        elif self.low is None or self.high is None:
+            raise ValueError("set low and high, or choices")
+        elif self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        elif self.log and self.low <= 0:
+            raise ValueError("log needs a low above 0")
+        return self
+
+
+class TuneTable(Table):
+    """The search of `fieldwatch-trainer tune`; a training does not use it."""
+
+    trials: int = Field(20, ge=1, le=10_000, description="Trainings, each with other settings")
+    seed: int = Field(1, ge=0, description="The same seed, settings and data search the same")
+    first_trials: int = Field(
+        5, ge=1, description="Trials that end regularly before another one may be stopped"
+    )
+    warm_up_epochs: int = Field(
+        5,
+        ge=0,
+        description="Epochs before a trial may be stopped: it is if its best validation loss is"
+        " above the median of the others at that epoch",
+    )
+    ranges: list[RangeTable] = Field(min_length=1, description="What is searched")
+
+    @model_validator(mode="after")
+    def _unique(self) -> TuneTable:
+        _refuse_repeated([one.setting for one in self.ranges], "ranges: setting ")
+        return self
+
+
 class Config(Table):
     """The whole file."""
 
     bundle: BundleTable
+    family: FamilyTable = FamilyTable()
     data: DataTable
     sampling: SamplingTable
     split: SplitTable = SplitTable()
@@ -979,12 +1107,15 @@ class Config(Table):
     threshold: ThresholdTable = ThresholdTable()
     events: EventsTable = EventsTable()
     calibrate: CalibrateTable = CalibrateTable()
+    hampel: HampelTable = HampelTable()
     severities: SeveritiesTable = SeveritiesTable()
     parity: ParityTable = ParityTable()
     gates: GatesTable = GatesTable()
     forecast: ForecastTable | None = None
     remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
+    tune: TuneTable | None = None
+    registry: RegistryTable | None = None
 
     @model_validator(mode="after")
     def _features(self) -> Config:
@@ -1108,6 +1239,38 @@ def read(path: Path) -> ConfigFile:
         where = partial(_place, {override.keys: override.variable for override in found})
         raise refusal(path, explain(Config, error, where=where)) from error
     return ConfigFile(path, config, _digest(data, found))
+
+
+def read_registry(path: Path | None) -> RegistryTable:
+    """Read the table ``[registry]`` of a file that may have others, and the environment over it.
+
+    Args:
+        path: of the configuration of a training or a fleet; None: only the environment counts.
+
+    Raises:
+        ConfigError: as ``read``, of this table.
+
+    """
+    document: dict[str, Any] = {} if path is None else read_toml(path)[0]
+    found, problems = overrides(os.environ, Config, ENVIRONMENT)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    only = {"registry": document.get("registry", {})}
+    for override in found:
+        if override.keys[0] == "registry":
+            _set(only, override)
+    try:
+        return _Registry.model_validate(only).registry
+    except ValidationError as error:
+        where = partial(_place, {override.keys: override.variable for override in found})
+        place = Path("the environment") if path is None else path
+        raise refusal(place, explain(_Registry, error, where=where)) from error
+
+
+class _Registry(Table):
+    """The table ``[registry]`` alone."""
+
+    registry: RegistryTable
 
 
 def _set(document: dict[str, Any], override: Override) -> None:
