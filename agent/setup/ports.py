@@ -33,6 +33,11 @@ class Seen(NamedTuple):
             stream=self.stream | {"baseline": baseline | {"channels": rows}},
         )
 
+    def with_bundle(self, bundle: str) -> Seen:
+        """Return it with a bundle in place of the baseline."""
+        assert self.stream is not None
+        return self._replace(stream={"name": self.stream["name"], "bundle": bundle})
+
     @property
     def channels(self) -> list[str]:
         """The channels that were found."""
@@ -56,8 +61,8 @@ def look(port: Path, by_id: Path, stream: str, seconds: float, say: Say) -> Seen
 def added(streams: Rows, inputs: Rows, seen: Seen) -> tuple[Rows, Rows]:
     """Return the rows with what was found.
 
-    An input at the same port stays as it is: people have named its channels. So does a stream of
-    this name: it may have a bundle.
+    An input at the same port stays as it is: people have named its channels. A stream of this name
+    gets the channels that its baseline lacks; a bundle has its own.
     """
     assert seen.input is not None and seen.stream is not None
     source = seen.input
@@ -66,4 +71,18 @@ def added(streams: Rows, inputs: Rows, seen: Seen) -> tuple[Rows, Rows]:
     name = input_name(source["name"], {str(one.get("name")) for one in inputs})
     if all(one.get("name") != source["stream"] for one in streams):
         streams = [*streams, seen.stream]
+    streams = [_with_channels(one, seen) for one in streams]
     return streams, [*inputs, source | {"name": name}]
+
+
+def _with_channels(stream: dict[str, Any], seen: Seen) -> dict[str, Any]:
+    """Return a stream's row; its baseline has the channels that were found, if they are its."""
+    assert seen.stream is not None
+    if stream["name"] != seen.stream["name"]:
+        return stream
+    if "baseline" not in stream or "baseline" not in seen.stream:
+        return stream
+    rows = stream["baseline"]["channels"]
+    known = {row["name"] for row in rows}
+    more = [row for row in seen.stream["baseline"]["channels"] if row["name"] not in known]
+    return stream | {"baseline": stream["baseline"] | {"channels": [*rows, *more]}}

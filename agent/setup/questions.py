@@ -28,7 +28,7 @@ def ask(place: Place, present: Present, given: Answers, by_id: Path, seconds: fl
     if "mqtt" not in given.settings and not given.alone:
         asked = _broker(place, present, asked).over(asked)
     if "inputs" not in given.settings:
-        asked = asked.over(Answers(_inputs(present, by_id, seconds)))
+        asked = asked.over(answers_of(_inputs(present, by_id, seconds), Path.cwd()))
     return given.over(asked)
 
 
@@ -115,6 +115,9 @@ def _probe(
     seen = seen._replace(input=source, stream=seen.stream | {"name": name})
     if "columns" in source:
         seen = seen.named(_channels(seen.channels))
+    if all(one.get("name") != name for one in streams):
+        bundle = _text("Its bundle, in this directory (empty: none yet)", "")
+        seen = seen.with_bundle(bundle) if bundle else seen
     return ports.added(streams, inputs, seen)
 
 

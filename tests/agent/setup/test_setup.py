@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from agent.cli import commands
 from agent.config.load import load
+from agent.setup.ports import Seen, added
 from tests.agent.setup.person import Person
 from tests.conftest import AGENT, ROOT, ZOO_BUNDLE
 from tests.secured_broker import SecuredBroker
@@ -347,6 +348,37 @@ def test_a_port_is_probed_and_its_input_added(image: Image, sensor: Line) -> Non
     assert image.config.read_text() == before
 
 
+def test_a_second_device_of_a_machine_adds_its_channels() -> None:
+    def seen(port: str, channel: str) -> Seen:
+        source = {"name": "line", "stream": "pump", "port": port, "columns": [channel]}
+        baseline = {"period_s": 1.0, "channels": [{"name": channel, "unit": ""}]}
+        return Seen((), source, {"name": "pump", "baseline": baseline})
+
+    streams, inputs = added([], [], seen("/dev/a", "flow"))
+    streams, inputs = added(streams, inputs, seen("/dev/b", "pressure"))
+    (stream,) = streams
+    assert [row["name"] for row in stream["baseline"]["channels"]] == ["flow", "pressure"]
+    assert [one["name"] for one in inputs] == ["line", "line-2"]
+    with_bundle = [{"name": "pump", "bundle": "x"}]
+    assert added(with_bundle, [], seen("/dev/a", "flow"))[0] == with_bundle
+    assert added([], inputs, seen("/dev/b", "other")) == ([], inputs)
+
+
+def test_a_person_may_name_a_bundle(image: Image, sensor: Line) -> None:
+    words = ("setup", "--root", image.root, "--by-id", sensor.path.parent, "--seconds", 1)
+    with Person(*words, "--no-broker", directory=image.stick) as person:
+        for question in ("Name of this", "Site", "Probe", "Use it?", "Name of its machine"):
+            person.answer(question, "")
+        person.answer("Its channels", "flow,voltage")
+        person.answer("Its bundle", "pump.fieldwatch")
+        person.answer("Another", "")
+        person.answer("Write this?", "")
+        assert person.ended() == 0, person.said
+    (stream,) = load(image.config).streams
+    assert stream.bundle == image.config.parent / "pump.fieldwatch"
+    assert stream.bundle.read_bytes() == ZOO_BUNDLE.read_bytes()
+
+
 def test_a_silent_port_is_no_input(image: Image, tmp_path: Path) -> None:
     image.set_up()
     ended = image.call("--yes", "--serial", tmp_path / "none", "--no-test")
@@ -375,6 +407,7 @@ def test_a_person_is_asked_for_everything_and_sees_it_before_it_is_written(
         person.answer("Name of its machine (stream) [stream-1]", "pump")
         person.answer("Its channels", "flow")
         person.answer("Its channels", "flow,temperature")
+        person.answer("Its bundle", "")
         person.answer("Another serial port", "")
         person.answer("Write this? [Y/n]", "")
         assert person.ended() == 0, person.said
