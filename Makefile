@@ -73,7 +73,7 @@ reference: $(VENV)/dev.stamp
 
 # strict: a link, an anchor or a page of the menu that leads nowhere fails
 docs: $(VENV)/dev.stamp
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "build/site/index.html; with its search: python3 -m http.server --directory build/site"
 
 zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
@@ -107,7 +107,7 @@ release: $(VENV)/dev.stamp
 
 # --strict: a package that the index knows nothing of is not taken for a sound one
 audit: $(VENV)/dev.stamp
-	for lock in requirements/gateway-*.txt; do \
+	for lock in requirements/*-*.txt; do \
 		$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 lock: $(VENV)/dev.stamp

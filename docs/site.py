@@ -24,6 +24,7 @@ BESIDE = (
     "MLproject",
     "models/README.md",
     "models/zoo/pump.toml",
+    "scripts/gateway-certificate",
     "scripts/install-gateway",
     "systemd/agent.toml",
     "tests/cases/README.md",
