@@ -17,7 +17,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo wheel deb offline lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
+.PHONY: help demo test lint format reference zoo wheel deb offline lock test-wheel test-deb test-tflite test-systemd smoke-containers bench proof proof-kills \
 	proof-cuts proof-data soak parts assets pictures clean
 
 help:
@@ -43,6 +43,7 @@ help:
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -106,6 +107,9 @@ test-tflite: $(TFLITE)/stamp parts
 
 test-systemd: wheel
 	scripts/test-systemd $(ROOT)
+
+smoke-containers: wheel
+	scripts/smoke-containers
 
 bench: $(VENV)/dev.stamp parts
 	$(BIN)/fieldwatch-agent bench
