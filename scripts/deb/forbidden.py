@@ -1,4 +1,4 @@
-"""Tries, inside the agent's unit, what its unit forbids; ends with 1 if anything of it is allowed."""
+"""Tries what the agent's unit forbids, inside that unit; ends with 1 if anything is allowed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def checked(result: int) -> None:
+    """Raise the error of a call of the C library."""
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def execute_written() -> None:
+    """Ask for memory that can be written and executed."""
     import mmap
 
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
@@ -29,7 +31,7 @@ FORBIDDEN: dict[str, Callable[[], object]] = {
     "write to /etc": lambda: Path("/etc/fieldwatch/forbidden").write_text("x"),
     "write to /usr": lambda: Path("/usr/forbidden").write_text("x"),
     "write to its own program": lambda: Path("/opt/fieldwatch/forbidden").write_text("x"),
-    "read a home": lambda: os.listdir("/root"),
+    "read a home": lambda: list(Path("/root").iterdir()),
     "become root": lambda: os.setuid(0),
     "change the clock": lambda: __import__("time").clock_settime(0, 0),
     "open a raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),

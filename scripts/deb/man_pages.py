@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Writes a manual page of each command of fieldwatch-agent, from its own help: man-pages DIRECTORY."""
+"""Writes a manual page of each command of fieldwatch-agent, from its help: man_pages.py DIR."""
 
 from __future__ import annotations
 
