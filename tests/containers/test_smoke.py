@@ -1,4 +1,4 @@
-"""The test of the running containers says plainly that there is no engine, and never passes then."""
+"""The test of the running containers says plainly that there is no engine, and then fails."""
 
 from __future__ import annotations
 
