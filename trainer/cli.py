@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from trainer.benchmark.cases import Benchmark
     from trainer.benchmark.runs import Run
     from trainer.benchmark.suite import Measured
-    from trainer.benchmark.workers import Finished
     from trainer.datasets.ett import EttFile
     from trainer.survey.run import Proposal
+    from trainer.workers import Finished
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
 DRAWING = ("matplotlib",)
