@@ -26,6 +26,7 @@ from models.manifest import (
     NETWORK,
     Channel,
     Lineage,
+    SharedNetwork,
     TelemanomManifest,
 )
 from models.messages import Samples
@@ -50,6 +51,7 @@ from trainer.quiet import quiet
 if TYPE_CHECKING:
     from trainer.detector.export import Exported
     from trainer.detector.fit import Epoch
+    from trainer.detector.networks import Architecture
 
 # the part that each table of the metrics comes from
 MEASURED_ON = {
@@ -106,9 +108,33 @@ def train(
         KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
+    check(output, file.config, tflite_python)
+    return train_on(file, prepare_data(file, say), output, tflite_python, say, accept)
+
+
+def train_on(
+    file: ConfigFile,
+    prepared: Prepared,
+    output: Path,
+    tflite_python: Path | None,
+    say: Say,
+    accept: bool = False,
+    network: TrainedNetwork | None = None,
+) -> Outcome:
+    """Train on data that are prepared; as ``train`` apart from that.
+
+    Args:
+        file: the configuration.
+        prepared: its data.
+        output: see ``train``.
+        tflite_python: see ``train``.
+        say: see ``train``.
+        accept: see ``train``.
+        network: of a type of machine; None: this trains its own.
+
+    """
     config = file.config
-    _check(output, config, tflite_python)
-    sealed, epochs, measured = learn(file, prepare_data(file, say), tflite_python, say)
+    sealed, epochs, measured = learn(file, prepared, tflite_python, say, network)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -124,6 +150,15 @@ def train(
     return Outcome(path, report_file, verdict["passed"] or accept, lines, warnings, summary)
 
 
+class TrainedNetwork(NamedTuple):
+    """A network before its calibration, in several forms."""
+
+    exported: Exported
+    epochs: list[Epoch]
+    metrics: dict[str, Any]  # of its training
+    shared: SharedNetwork | None = None  # who shares it; None: it is one bundle's own
+
+
 class Learnt(NamedTuple):
     """A sealed bundle without metrics, and its results on held-out data."""
 
@@ -132,7 +167,13 @@ class Learnt(NamedTuple):
     measured: Measured
 
 
-def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say: Say) -> Learnt:
+def learn(
+    file: ConfigFile,
+    prepared: Prepared,
+    tflite_python: Path | None,
+    say: Say,
+    network: TrainedNetwork | None = None,
+) -> Learnt:
     """Train, seal and evaluate a bundle, without writing files.
 
     Args:
@@ -140,6 +181,7 @@ def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say:
         prepared: its data.
         tflite_python: a Python with ``tflite-runtime``, or None.
         say: called with each line of progress.
+        network: of a type of machine; None: this trains its own.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -147,10 +189,10 @@ def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say:
         KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
-    config = file.config
-    built = build(
-        config, prepared.parts, prepared.channels, lineage_of(file, prepared), tflite_python, say
-    )
+    config, origin = file.config, lineage_of(file, prepared)
+    if network is not None:
+        origin = origin.model_copy(update={"shared": network.shared})
+    built = build(config, prepared.parts, prepared.channels, origin, tflite_python, say, network)
     bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
     learnt: dict[str, Any] = {}
     if config.remaining is not None:
@@ -162,8 +204,13 @@ def learn(file: ConfigFile, prepared: Prepared, tflite_python: Path | None, say:
     return Learnt(sealed, built.epochs, measured)
 
 
-def _check(output: Path, config: Config, tflite_python: Path | None) -> None:
-    """Refuse, before the long work, what would end it."""
+def check(output: Path, config: Config, tflite_python: Path | None) -> None:
+    """Refuse, before the long work, what would end it.
+
+    Raises:
+        ConfigError: the results cannot be written, or the Python lacks ``tflite-runtime``.
+
+    """
     for passed in (True, False):
         path = _path(output, config, passed)
         destination.check_directory(output, tuple(each.name for each in (path, *_beside(path))))
@@ -244,6 +291,7 @@ def build(
     origin: Lineage,
     tflite_python: Path | None,
     say: Say,
+    network: TrainedNetwork | None = None,
 ) -> Built:
     """Train, export and calibrate a network, without writing files.
 
@@ -254,6 +302,7 @@ def build(
         origin: for the manifest.
         tflite_python: a Python with ``tflite-runtime``, to check the quantization on it as well.
         say: called with each line of progress.
+        network: of a type of machine, to calibrate only; None: this trains one.
 
     Raises:
         DataError: the samples cannot be used.
@@ -262,7 +311,9 @@ def build(
     """
     created = datetime.now(UTC)
     draft = seal.draft(config, channels, origin, created, "float32")  # fails before the long work
-    exported, epochs, metrics = _learn(config, parts.train, channels, say)
+    if network is None:
+        network = train_network(config, [(parts.train, channels)], say)
+    exported, epochs, metrics, _ = network
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)
     say("comparing the forms of the network")
@@ -272,7 +323,7 @@ def build(
     for trial in trials:
         say(_gate_line(trial))
     chosen = trials[0].quantization
-    metrics["quantization"] = [trial.as_json() for trial in trials]
+    metrics = metrics | {"quantization": [trial.as_json() for trial in trials]}
     metrics["network"] = _network_metrics(exported.networks, chosen)
     if chosen == "float32":
         return Built(floating, floating, epochs, metrics)
@@ -299,32 +350,52 @@ def _network_metrics(
     } | contents(networks[chosen])._asdict()
 
 
-def _learn(
-    config: Config, part: Samples, channels: list[Channel], say: Say
-) -> tuple[Exported, list[Epoch], dict[str, Any]]:
+def train_network(
+    config: Config, machines: Sequence[tuple[Samples, list[Channel]]], say: Say
+) -> TrainedNetwork:
+    """Train one network on the training parts of machines, each with its own scaling.
+
+    Args:
+        config: the configuration; its ``data`` is not used.
+        machines: samples (n, C) on the grid, and their ``C`` channels, in order.
+        say: called with each line of progress.
+
+    Raises:
+        DataError: the samples cannot be used.
+        ConfigError: the training diverged.
+
+    """
     say("loading TensorFlow")
     with quiet():
         from trainer.detector.export import export
         from trainer.detector.fit import fit
-        from trainer.detector.networks import Architecture
-    network, warm_up = config.network, config.sampling.warm_up_samples
-    how = prepare.preprocessing(channels, network)
-    architecture = Architecture(
-        channels=len(channels),
-        scored=tuple(how.scored),
-        layers=tuple(network.layers),
-        heads=tuple(network.heads),
-        dropout=network.dropout,
-    )
-    learn, validate = (
-        prepare.series(samples, how, config.sampling.period_s, config.prepare)
-        for samples in prepare.training_and_validation(part, config)
-    )
-    say(f"training on {len(part.times)} samples, at most {config.fit.epochs} epochs")
-    fitted = fit(architecture, learn, validate, config.fit, warm_up, _progress(config, say))
+    learnt: list[prepare.Series] = []
+    judged: list[prepare.Series] = []
+    for part, channels in machines:
+        how = prepare.preprocessing(channels, config.network)
+        pieces = prepare.training_and_validation(part, config)
+        for series, samples in zip((learnt, judged), pieces, strict=True):
+            series += prepare.series(samples, how, config.sampling.period_s, config.prepare)
+    count = sum(len(part.times) for part, _ in machines)
+    say(f"training on {count} samples, at most {config.fit.epochs} epochs")
+    architecture, warm_up = _architecture(config, machines[0][1]), config.sampling.warm_up_samples
+    fitted = fit(architecture, learnt, judged, config.fit, warm_up, _progress(config, say))
     say("converting the network")
-    exported = export(fitted.network, architecture, config.parity.quantizations, learn[-1].inputs)
-    return exported, fitted.epochs, {"fit": _fit_metrics(fitted.epochs)}
+    forms = config.parity.quantizations
+    exported = export(fitted.network, architecture, forms, learnt[-1].inputs)
+    return TrainedNetwork(exported, fitted.epochs, {"fit": _fit_metrics(fitted.epochs)})
+
+
+def _architecture(config: Config, channels: Sequence[Channel]) -> Architecture:
+    from trainer.detector.networks import Architecture
+
+    return Architecture(
+        channels=len(channels),
+        scored=tuple(at for at, channel in enumerate(channels) if channel.scored),
+        layers=tuple(config.network.layers),
+        heads=tuple(config.network.heads),
+        dropout=config.network.dropout,
+    )
 
 
 def _progress(config: Config, say: Say) -> Callable[[Epoch], None]:
