@@ -216,6 +216,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "keras": _TRAINING,
     "polars": {"trainer/datasets/parquet.py", "trainer/datasets/plain_blocks.py"},
     "sqlalchemy": {"trainer/datasets/database.py"},
+    "distributed": {"trainer/fleet/dask_pool.py"},
 }
 
 
