@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -49,9 +48,10 @@ from models.names import BUNDLE, CHANNEL
 from models.printable import printable
 from models.settings import Table, dotted, explain, refusal
 from models.toml import Location, read_toml
+from trainer.passwords import check_no_secret
+from trainer.registry.settings import RegistryTable
 
 LABELS_SUFFIX = ".labels.csv"
-_SECRETS = ("password", "passwd", "pwd", "sslpassword")  # of drivers, behind the ? of a URL
 
 # of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
 Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
@@ -65,28 +65,6 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{what}{twice[0]!r} occurs twice")
-
-
-def check_no_secret(url: str) -> None:
-    """Refuse the URL of a database that has a password; configurations are copied and shown.
-
-    Raises:
-        ValueError: it has one, or is no URL; the text does not repeat it.
-
-    """
-    try:
-        parts = urlsplit(url)
-        secret = parts.password is not None
-    except ValueError:
-        raise ValueError("url is not a URL, such as sqlite:///history.db") from None
-    if not parts.scheme or "://" not in url:
-        raise ValueError("url is not a URL, such as sqlite:///history.db")
-    asked = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if secret or asked.intersection(_SECRETS):
-        raise ValueError(
-            "url has a password, and configurations are copied and shown: take it out, and set"
-            " password_env or password_file"
-        )
 
 
 class BundleTable(Table):
@@ -985,6 +963,7 @@ class Config(Table):
     forecast: ForecastTable | None = None
     remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
+    registry: RegistryTable | None = None
 
     @model_validator(mode="after")
     def _features(self) -> Config:

@@ -15,7 +15,7 @@ from trainer.drawing import EVENT, FAULT, INK, LIMIT, MODEL, style, svg
 from trainer.evaluate import Judged
 
 if TYPE_CHECKING:
-    from trainer.detector.fit import Epoch
+    from trainer.epochs import Epoch
 
 POINTS_MAX = 900  # per curve; nobody sees more, and files would grow
 STRETCH_SAMPLES = 400  # per channel in the figure of the forecasts

@@ -19,7 +19,7 @@ from trainer.evaluate import Judged, Judgement
 from trainer.forecast import report as forecast_report
 
 if TYPE_CHECKING:
-    from trainer.detector.fit import Epoch
+    from trainer.epochs import Epoch
     from trainer.forecast.bundle import Foretold
 
 

@@ -50,8 +50,16 @@ from trainer.quiet import quiet
 
 if TYPE_CHECKING:
     from trainer.detector.export import Exported
-    from trainer.detector.fit import Epoch
     from trainer.detector.networks import Architecture
+    from trainer.epochs import Epoch
+
+OnEpoch = Callable[[str, "Epoch"], None]  # called with the name of a network after each epoch
+DETECTOR, FORECASTER = "detector", "forecaster"
+
+
+def _unheard(network: str, epoch: Epoch) -> None:
+    """Take no note of an epoch."""
+
 
 # the part that each table of the metrics comes from
 MEASURED_ON = {
@@ -90,7 +98,12 @@ class Outcome(NamedTuple):
 
 
 def train(
-    file: ConfigFile, output: Path, tflite_python: Path | None, say: Say, accept: bool = False
+    file: ConfigFile,
+    output: Path,
+    tflite_python: Path | None,
+    say: Say,
+    accept: bool = False,
+    on_epoch: OnEpoch = _unheard,
 ) -> Outcome:
     """Train the bundle that ``file`` describes; write it with its report and metrics.
 
@@ -100,6 +113,7 @@ def train(
         tflite_python: a Python with ``tflite-runtime`` to check parity on; None: no such check.
         say: called with each line of progress.
         accept: write the bundle under its name even if it fails a gate.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -109,7 +123,8 @@ def train(
 
     """
     check(output, file.config, tflite_python)
-    return train_on(file, prepare_data(file, say), output, tflite_python, say, accept)
+    prepared = prepare_data(file, say)
+    return train_on(file, prepared, output, tflite_python, say, accept, on_epoch)
 
 
 def train_on(
@@ -119,6 +134,7 @@ def train_on(
     tflite_python: Path | None,
     say: Say,
     accept: bool = False,
+    on_epoch: OnEpoch = _unheard,
     network: TrainedNetwork | None = None,
 ) -> Outcome:
     """Train on data that are prepared; as ``train`` apart from that.
@@ -130,11 +146,12 @@ def train_on(
         tflite_python: see ``train``.
         say: see ``train``.
         accept: see ``train``.
+        on_epoch: see ``train``.
         network: of a type of machine; None: this trains its own.
 
     """
     config = file.config
-    sealed, epochs, measured = learn(file, prepared, tflite_python, say, network)
+    sealed, epochs, measured = learn(file, prepared, tflite_python, say, on_epoch, network)
     found = gates.judge(measured.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
     path = _path(output, config, verdict["passed"] or accept)
@@ -172,6 +189,7 @@ def learn(
     prepared: Prepared,
     tflite_python: Path | None,
     say: Say,
+    on_epoch: OnEpoch = _unheard,
     network: TrainedNetwork | None = None,
 ) -> Learnt:
     """Train, seal and evaluate a bundle, without writing files.
@@ -182,6 +200,7 @@ def learn(
         tflite_python: a Python with ``tflite-runtime``, or None.
         say: called with each line of progress.
         network: of a type of machine; None: this trains its own.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the recordings cannot be used.
@@ -192,8 +211,19 @@ def learn(
     config, origin = file.config, lineage_of(file, prepared)
     if network is not None:
         origin = origin.model_copy(update={"shared": network.shared})
-    built = build(config, prepared.parts, prepared.channels, origin, tflite_python, say, network)
-    bundle, forecaster = _with_forecaster(built.bundle, prepared.parts, config, tflite_python, say)
+    built = build(
+        config,
+        prepared.parts,
+        prepared.channels,
+        origin,
+        tflite_python,
+        say,
+        on_epoch,
+        network,
+    )
+    bundle, forecaster = _with_forecaster(
+        built.bundle, prepared.parts, config, tflite_python, say, on_epoch
+    )
     learnt: dict[str, Any] = {}
     if config.remaining is not None:
         bundle, learnt = lives.extend(bundle, prepared.lives, config.remaining)
@@ -219,15 +249,23 @@ def check(output: Path, config: Config, tflite_python: Path | None) -> None:
 
 
 def _with_forecaster(
-    bundle: Bundle, parts: prepare.Parts, config: Config, tflite_python: Path | None, say: Say
+    bundle: Bundle,
+    parts: prepare.Parts,
+    config: Config,
+    tflite_python: Path | None,
+    say: Say,
+    on_epoch: OnEpoch,
 ) -> tuple[Bundle, BuiltForecaster | None]:
     """Return the bundle with a forecaster, if one is configured."""
     settings = config.forecast
     if settings is None:
         return bundle, None
-    return forecasting.extend(
+    extended, forecaster = forecasting.extend(
         bundle, settings, parts, tflite_python, say, config.fit.progress_epochs
     )
+    for epoch in forecaster.epochs:  # of the network that ships, of the several that were tried
+        on_epoch(FORECASTER, epoch)
+    return extended, forecaster
 
 
 class Measured(NamedTuple):
@@ -291,6 +329,7 @@ def build(
     origin: Lineage,
     tflite_python: Path | None,
     say: Say,
+    on_epoch: OnEpoch = _unheard,
     network: TrainedNetwork | None = None,
 ) -> Built:
     """Train, export and calibrate a network, without writing files.
@@ -303,6 +342,7 @@ def build(
         tflite_python: a Python with ``tflite-runtime``, to check the quantization on it as well.
         say: called with each line of progress.
         network: of a type of machine, to calibrate only; None: this trains one.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the samples cannot be used.
@@ -312,7 +352,7 @@ def build(
     created = datetime.now(UTC)
     draft = seal.draft(config, channels, origin, created, "float32")  # fails before the long work
     if network is None:
-        network = train_network(config, [(parts.train, channels)], say)
+        network = train_network(config, [(parts.train, channels)], say, on_epoch)
     exported, epochs, metrics, _ = network
     say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], parts, config)
@@ -351,7 +391,10 @@ def _network_metrics(
 
 
 def train_network(
-    config: Config, machines: Sequence[tuple[Samples, list[Channel]]], say: Say
+    config: Config,
+    machines: Sequence[tuple[Samples, list[Channel]]],
+    say: Say,
+    on_epoch: OnEpoch = _unheard,
 ) -> TrainedNetwork:
     """Train one network on the training parts of machines, each with its own scaling.
 
@@ -359,6 +402,7 @@ def train_network(
         config: the configuration; its ``data`` is not used.
         machines: samples (n, C) on the grid, and their ``C`` channels, in order.
         say: called with each line of progress.
+        on_epoch: called after each epoch, with the name of the network.
 
     Raises:
         DataError: the samples cannot be used.
@@ -379,7 +423,8 @@ def train_network(
     count = sum(len(part.times) for part, _ in machines)
     say(f"training on {count} samples, at most {config.fit.epochs} epochs")
     architecture, warm_up = _architecture(config, machines[0][1]), config.sampling.warm_up_samples
-    fitted = fit(architecture, learnt, judged, config.fit, warm_up, _progress(config, say))
+    tell = _progress(config, say, on_epoch)
+    fitted = fit(architecture, learnt, judged, config.fit, warm_up, tell)
     say("converting the network")
     forms = config.parity.quantizations
     exported = export(fitted.network, architecture, forms, learnt[-1].inputs)
@@ -398,10 +443,11 @@ def _architecture(config: Config, channels: Sequence[Channel]) -> Architecture:
     )
 
 
-def _progress(config: Config, say: Say) -> Callable[[Epoch], None]:
-    """Return what prints a line of progress after an epoch, if it is due."""
+def _progress(config: Config, say: Say, on_epoch: OnEpoch) -> Callable[[Epoch], None]:
+    """Return what tells of an epoch, and prints a line of progress if it is due."""
 
     def tell(epoch: Epoch) -> None:
+        on_epoch(DETECTOR, epoch)
         every = config.fit.progress_epochs
         if every and epoch.number % every == 0:
             say(_line(epoch, config))

@@ -9,8 +9,7 @@ lane enters a new stretch, the state starts at zero, and the warm-up samples do 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -22,6 +21,7 @@ from models.messages import Float32
 from trainer.config import FitTable
 from trainer.detector.networks import Architecture, sequence_network
 from trainer.divergence import Divergence
+from trainer.epochs import Epoch, OnEpoch
 from trainer.prepare import Series
 from trainer.quiet import quiet
 
@@ -30,17 +30,6 @@ ROW_WEIGHT_MAX = 20.0  # weight of the quietest channel relative to the livelies
 
 
 _TINY = 1e-9  # avoids a division by zero if no channel changes
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One pass over the training part."""
-
-    number: int
-    loss: float
-    validation_loss: float
-    best: bool  # the lowest validation loss so far
-    seconds: float
 
 
 class Fitted(NamedTuple):
@@ -65,7 +54,7 @@ def fit(
     validation: Sequence[Series],
     settings: FitTable,
     warm_up: int,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: OnEpoch,
 ) -> Fitted:
     """Train a network; the same seed, data and software give the same network.
 

@@ -26,6 +26,7 @@ from models.manifest import Channel, SharedNetwork
 from models.messages import Samples
 from trainer import train
 from trainer.config import Config, Quantization
+from trainer.epochs import Epoch
 from trainer.fleet.config import Stream
 from trainer.fleet.log import Log
 from trainer.prepared import prepare_data
@@ -194,7 +195,6 @@ def read(path: Path) -> TrainedNetwork:
     """
     with quiet():
         from trainer.detector.export import Exported
-        from trainer.detector.fit import Epoch
     about, shared = _about(path), shared_by(path)
     networks: dict[Quantization, bytes] = {}
     with np.load(path, allow_pickle=False) as file:

@@ -42,7 +42,7 @@ from trainer.forecast.windows import Cutter, Windows, joined
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
-    from trainer.detector.fit import Epoch
+    from trainer.epochs import Epoch
     from trainer.forecast.fit import Learner
 
 Say = Callable[[str], None]

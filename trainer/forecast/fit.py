@@ -7,7 +7,7 @@ weigh as much as an informative one.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import keras
@@ -16,8 +16,8 @@ import tensorflow as tf
 
 from models.messages import Float32
 from trainer.config import ForecastFitTable, ForecastTable
-from trainer.detector.fit import Epoch
 from trainer.divergence import Divergence
+from trainer.epochs import Epoch, OnEpoch
 from trainer.forecast.network import residual_network
 from trainer.forecast.windows import Cutter, Int64
 from trainer.quiet import quiet
@@ -38,7 +38,7 @@ def fit(
     training: Cutter,
     validation: Cutter,
     linear: Float32,
-    on_epoch: Callable[[Epoch], None],
+    on_epoch: OnEpoch,
 ) -> list[Epoch]:
     """Train a network on the residual of a linear path; return its epochs.
 

@@ -1,0 +1,67 @@
+"""A training that is recorded: a run with its curves, and a version if the bundle is good."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from models import bundle as bundles
+from trainer import train as training
+from trainer.config import ConfigFile
+from trainer.prepared import Say
+from trainer.registry.records import Version
+from trainer.registry.registry import Registry
+from trainer.train import Outcome
+
+
+class Recorded(NamedTuple):
+    """The files of a training, and its version."""
+
+    outcome: Outcome
+    version: Version | None  # None: the bundle fails its gates
+
+
+def train(
+    registry: Registry,
+    file: ConfigFile,
+    output: Path,
+    tflite_python: Path | None,
+    say: Say,
+    accept: bool = False,
+    stream: str | None = None,
+    tags: Mapping[str, str] = {},
+) -> Recorded:
+    """Train a bundle and register it; the run shows its curves while it goes on.
+
+    A bundle that fails its gates has a run with its metrics and its report, and no version.
+
+    Args:
+        registry: that records it.
+        file: the configuration.
+        output: directory of the results.
+        tflite_python: see ``trainer.train.train``.
+        say: called with each line of progress.
+        accept: register the bundle even if it fails a gate.
+        stream: None: the name of the bundle.
+        tags: of people, for the run and for the version.
+
+    Raises:
+        RegistryError: the registry cannot be written. If the bundle is finished then, it is in
+            ``output``, and ``Registry.register`` registers it later.
+        DataError, ConfigError, BundleError: see ``trainer.train.train``.
+
+    """
+    with registry.run(stream or file.config.bundle.name, tags) as run:
+        run.settings(file.config)
+        made = training.train(file, output, tflite_python, say, accept, run.epoch)
+        if run.lost is not None:
+            say(f"points of the curves are missing in the registry: {run.lost}")
+        run.metrics(bundles.read(made.path).manifest.metrics)
+        if made.passed:
+            version = registry.register(made.path, run, tags=tags)
+            say(f"registered: {version.name}")
+            return Recorded(made, version)
+        run.tag("fieldwatch.verdict", "failed")
+        run.file(made.report)
+        return Recorded(made, None)
