@@ -57,7 +57,7 @@ OnEpoch = Callable[[str, "Epoch"], None]  # called with the name of a network af
 DETECTOR, FORECASTER = "detector", "forecaster"
 
 
-def _unheard(network: str, epoch: Epoch) -> None:
+def unheard(network: str, epoch: Epoch) -> None:
     """Take no note of an epoch."""
 
 
@@ -103,7 +103,7 @@ def train(
     tflite_python: Path | None,
     say: Say,
     accept: bool = False,
-    on_epoch: OnEpoch = _unheard,
+    on_epoch: OnEpoch = unheard,
 ) -> Outcome:
     """Train the bundle that ``file`` describes; write it with its report and metrics.
 
@@ -134,7 +134,7 @@ def train_on(
     tflite_python: Path | None,
     say: Say,
     accept: bool = False,
-    on_epoch: OnEpoch = _unheard,
+    on_epoch: OnEpoch = unheard,
     network: TrainedNetwork | None = None,
 ) -> Outcome:
     """Train on data that are prepared; as ``train`` apart from that.
@@ -189,7 +189,7 @@ def learn(
     prepared: Prepared,
     tflite_python: Path | None,
     say: Say,
-    on_epoch: OnEpoch = _unheard,
+    on_epoch: OnEpoch = unheard,
     network: TrainedNetwork | None = None,
 ) -> Learnt:
     """Train, seal and evaluate a bundle, without writing files.
@@ -329,7 +329,7 @@ def build(
     origin: Lineage,
     tflite_python: Path | None,
     say: Say,
-    on_epoch: OnEpoch = _unheard,
+    on_epoch: OnEpoch = unheard,
     network: TrainedNetwork | None = None,
 ) -> Built:
     """Train, export and calibrate a network, without writing files.
@@ -394,7 +394,7 @@ def train_network(
     config: Config,
     machines: Sequence[tuple[Samples, list[Channel]]],
     say: Say,
-    on_epoch: OnEpoch = _unheard,
+    on_epoch: OnEpoch = unheard,
 ) -> TrainedNetwork:
     """Train one network on the training parts of machines, each with its own scaling.
 

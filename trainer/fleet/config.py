@@ -257,30 +257,36 @@ def _named(value: Any, name: str) -> Any:
 
 
 def _digest(found: Config) -> str:
-    """Return the sha256 of all settings that may change a bundle."""
-    without = {"bundle": {"version", "output"}, "fit": {"progress_epochs"}}
-    settings = found.model_dump(mode="json", exclude=without)
+    """Return the sha256 of the settings of a stream, for its lineage."""
+    settings = found.model_dump(mode="json", exclude_defaults=True)
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _place(layers: Sequence[_Layer], environment: Sequence[Override], location: Location) -> str:
-    """Return the key of a setting in the table where it was set; if it is missing, the stream's."""
+    """Return the key of a setting where it was set; of a whole table, that of the stream."""
     if any(each.keys == location for each in environment):
         return config.place(environment, location)
-    has = (layer.table for layer in reversed(layers) if _has(layer.settings, location))
-    table = next(has, layers[-1].table)
+    has = [layer for layer in reversed(layers) if _at(layer.settings, location) is not _NOTHING]
+    whole = has and isinstance(_at(has[0].settings, location), Mapping)
+    if whole and location[0] in Config.model_fields:  # a table of several layers
+        has = []
+    table = has[0].table if has else layers[-1].table
     return f"{table}.{config.place((), location)}".rstrip(".")
 
 
-def _has(settings: Any, location: Location) -> bool:
+_NOTHING: Final = object()
+
+
+def _at(settings: Any, location: Location) -> Any:
+    """Return what is at a place; ``_NOTHING``: there is no such place."""
     for step in location:
         if isinstance(settings, Mapping) and step in settings:
             settings = settings[step]
         elif isinstance(settings, list) and isinstance(step, int) and step < len(settings):
             settings = settings[step]
         else:
-            return False
-    return True
+            return _NOTHING
+    return settings
 
 
 def _of_all(streams: Mapping[str, Stream], fleet: Fleet) -> Iterator[str]:

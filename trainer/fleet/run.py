@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
@@ -249,7 +249,8 @@ class Training:
                 works[stream.name] = self._training(stream, self._file.output, stream.name)
             elif self._file.types[stream.type].compare:
                 where = self._file.output / OWN
-                works[f"{OWN} {stream.name}"] = self._training(stream, where, f"own.{stream.name}")
+                own = self._training(stream, where, f"own.{stream.name}")
+                works[f"{OWN} {stream.name}"] = replace(own, register=False)
         return works
 
     def _shared(self) -> dict[str, Work]:

@@ -50,8 +50,8 @@ class Member(NamedTuple):
     def of(cls, stream: Stream, data_digest: str) -> Member:
         """Return a stream with these data."""
         config = stream.file.config
-        found = config.model_dump(mode="json", include=set(_LEARNT_BY))
-        found["fit"].pop("progress_epochs")
+        found = config.model_dump(mode="json", include=set(_LEARNT_BY), exclude_defaults=True)
+        found.get("fit", {}).pop("progress_epochs", None)
         found["forms"] = config.parity.quantizations
         text = json.dumps(found, sort_keys=True)
         return cls(data_digest, hashlib.sha256(text.encode()).hexdigest())

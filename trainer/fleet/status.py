@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from models import bundle as bundles
 from models.bundle import Bundle
@@ -14,15 +14,16 @@ from trainer.fleet import records
 from trainer.fleet.config import FleetFile, Stream
 from trainer.fleet.outcome import Figures
 from trainer.fleet.overview import duration
-from trainer.fleet.stream import bundle_path
+from trainer.fleet.stream import bundle_path, registry_of
 
 _DAY_S = 86400.0
 
 
 class Champion(NamedTuple):
-    """The bundle that a stream uses."""
+    """The bundle that a stream uses: the registry's champion, or else that in the output folder."""
 
-    version: int
+    promoted: bool
+    version: int  # of the bundle
     digest: str
     created: datetime
     figures: Figures
@@ -46,6 +47,7 @@ class StreamStatus(NamedTuple):
             "champion": None
             if champion is None
             else {
+                "promoted": champion.promoted,
                 "version": champion.version,
                 "digest": champion.digest,
                 "created": champion.created.isoformat().replace("+00:00", "Z"),
@@ -69,6 +71,7 @@ def of(file: FleetFile, now: datetime | None = None) -> list[StreamStatus]:
 
     Raises:
         DataError: a record is damaged.
+        RegistryError: the registry cannot be reached.
 
     """
     at = now or datetime.now(UTC)
@@ -76,9 +79,10 @@ def of(file: FleetFile, now: datetime | None = None) -> list[StreamStatus]:
 
 
 def _of_stream(file: FleetFile, stream: Stream, now: datetime) -> StreamStatus:
-    champion, trouble = None, ""
+    champion, trouble = _registered(stream), ""
     try:
-        champion = _champion(bundles.read(bundle_path(file.output, stream.bundle)))
+        if champion is None:
+            champion = _champion(bundles.read(bundle_path(file.output, stream.bundle)))
     except BundleMissing:
         pass
     except BundleError as error:
@@ -93,10 +97,39 @@ def _of_stream(file: FleetFile, stream: Stream, now: datetime) -> StreamStatus:
     )
 
 
+def _registered(stream: Stream) -> Champion | None:
+    """Return the champion of the registry, if there is one."""
+    registry = registry_of(stream)
+    found = None if registry is None else registry.champion(stream.bundle)
+    if found is None:
+        return None
+    hits, missed, false, size = (_whole(found.metrics.get(name)) for name in _COUNTS)
+    rate = found.metrics.get("test/normal.events_per_day")
+    return Champion(
+        True,
+        found.bundle_version,
+        found.digest,
+        datetime.fromisoformat(found.trained),
+        Figures(rate, hits, missed, false, size),
+    )
+
+
+_COUNTS: Final = (
+    "evaluate/labelled.true_positives",
+    "evaluate/labelled.false_negatives",
+    "evaluate/labelled.false_positives",
+    "bundle/network.size_bytes",
+)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
 def _champion(bundle: Bundle) -> Champion:
     manifest = bundle.manifest
     created = datetime.fromisoformat(manifest.created)
-    return Champion(manifest.version, bundle.digest, created, Figures.of(bundle))
+    return Champion(False, manifest.version, bundle.digest, created, Figures.of(bundle))
 
 
 def lines(found: Iterable[StreamStatus]) -> Iterator[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +24,11 @@ from trainer.fleet.config import FleetFile, Stream
 from trainer.fleet.log import Log
 from trainer.fleet.outcome import Figures, Outcome
 from trainer.fleet.run import log_path
-from trainer.fleet.stream import bundle_path
+from trainer.fleet.stream import bundle_path, registry_of
 from trainer.fleet.work import Work
 from trainer.prepare import Grid
 from trainer.prepared import sources
+from trainer.registry.registry import Registry
 
 
 def plan(file: FleetFile, streams: Sequence[Stream], since: str | None) -> dict[str, Work]:
@@ -66,7 +68,8 @@ class ValidateWork:
 
         """
         with Log(self.log) as log:
-            bundle = bundles.read(self.path)
+            registry = registry_of(self.stream)
+            bundle = self._bundle(registry)
             since = _end_of(bundle) if self.since is None else self.since
             log(
                 f"{self.path.name}, version {bundle.manifest.version}; data since {iso_time(since)}"
@@ -79,7 +82,18 @@ class ValidateWork:
                 Labelled(self.stream.name, samples, labels),
                 settings.grace_s,
             )
-            return self._outcome(bundle, judged, log)
+            outcome = self._outcome(bundle, judged, log)
+            if registry is not None:
+                _record(registry, self.stream.bundle, outcome, self.log)
+            return outcome
+
+    def _bundle(self, registry: Registry | None) -> Bundle:
+        """Return the champion of the registry, or else the bundle in the output folder."""
+        champion = None if registry is None else registry.champion(self.stream.bundle)
+        if registry is None or champion is None:
+            return bundles.read(self.path)
+        with tempfile.TemporaryDirectory() as folder:
+            return bundles.read(registry.fetch(champion, Path(folder)))
 
     def _samples(self, bundle: Bundle, since: float, log: Log) -> Samples:
         recordings = [source.recording for source in sources(self.stream.file, log)]
@@ -119,6 +133,16 @@ class ValidateWork:
             seconds={"score": round(log.seconds, 3)},
             figures=figures,
         )
+
+
+def _record(registry: Registry, name: str, outcome: Outcome, log: Path) -> None:
+    """Record a validation as a run of the stream."""
+    figures = {**asdict(outcome.figures), "f1": outcome.figures.f1}
+    numbers = {f"validate/{key}": value for key, value in figures.items() if value is not None}
+    tags = {"validation": outcome.state, "digest": outcome.digest or ""}
+    with registry.run(name, tags) as run:
+        run.numbers(numbers)
+        run.file(log)
 
 
 def _end_of(bundle: Bundle) -> float:

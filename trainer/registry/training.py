@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from models import bundle as bundles
 from trainer import train as training
-from trainer.config import ConfigFile
+from trainer.config import Config, ConfigFile
 from trainer.prepared import Say
 from trainer.registry.records import Version
 from trainer.registry.registry import Registry
-from trainer.train import Outcome
+from trainer.train import OnEpoch, Outcome
 
 
 class Recorded(NamedTuple):
@@ -52,12 +52,42 @@ def train(
         DataError, ConfigError, BundleError: see ``trainer.train.train``.
 
     """
-    with registry.run(stream or file.config.bundle.name, tags) as run:
-        run.settings(file.config)
-        made = training.train(file, output, tflite_python, say, accept, run.epoch)
+
+    def make(on_epoch: OnEpoch) -> Outcome:
+        return training.train(file, output, tflite_python, say, accept, on_epoch)
+
+    return record(registry, stream or file.config.bundle.name, file.config, make, say, tags)
+
+
+def record(
+    registry: Registry,
+    stream: str,
+    config: Config,
+    make: Callable[[OnEpoch], Outcome],
+    say: Say,
+    tags: Mapping[str, str] = {},
+    log: Path | None = None,
+) -> Recorded:
+    """Record what makes a bundle as a run, and register the bundle; see ``train``.
+
+    Args:
+        registry: that records it.
+        stream: name of the registered model.
+        config: of the training.
+        make: makes the bundle; it calls its argument after each epoch.
+        say: called with each line of progress.
+        tags: of people, for the run and for the version.
+        log: a file to keep with the run.
+
+    """
+    with registry.run(stream, tags) as run:
+        run.settings(config)
+        made = make(run.epoch)
         if run.lost is not None:
             say(f"points of the curves are missing in the registry: {run.lost}")
         run.metrics(bundles.read(made.path).manifest.metrics)
+        if log is not None:
+            run.file(log)
         if made.passed:
             version = registry.register(made.path, run, tags=tags)
             say(f"registered: {version.name}")
