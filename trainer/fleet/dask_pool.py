@@ -52,28 +52,32 @@ def follow(
     topic = f"fieldwatch-{uuid.uuid4().hex}"
     with _client(address) as client:
         client.subscribe_topic(topic, lambda event: happened.put(Started(event[1])))
-        names: dict[str, str] = {}
-        futures = []
+        unfinished: dict[str, tuple[str, Future[Any]]] = {}  # name and future, by Dask's key
         for name, task in tasks.items():
-            key = f"{topic}-{name}"
-            names[key] = name
-            futures.append(client.submit(_perform, perform, name, task, topic, key=key))
-            futures[-1].add_done_callback(happened.put)
+            future = client.submit(_perform, perform, name, task, topic, key=f"{topic}-{name}")
+            unfinished[str(future.key)] = name, future
+            future.add_done_callback(happened.put)
+            del future  # a result that nobody holds any more is not made again
         try:
-            while names:
-                yield _next(happened, names, idle_s)
+            while unfinished:
+                yield _next(happened, unfinished, idle_s)
         finally:
-            client.cancel(futures)
+            client.cancel([future for _, future in unfinished.values()])
 
 
 def _next(
-    happened: SimpleQueue[Started | Future[Any]], names: dict[str, str], idle_s: float | None
+    happened: SimpleQueue[Started | Future[Any]],
+    unfinished: dict[str, tuple[str, Future[Any]]],
+    idle_s: float | None,
 ) -> Happening:
     try:
         found = happened.get(timeout=idle_s)
     except Empty:
         return Idle()
-    return found if isinstance(found, Started) else _end(found, names.pop(str(found.key)))
+    if isinstance(found, Started):
+        return found
+    name, _ = unfinished.pop(str(found.key))
+    return _end(found, name)
 
 
 def _end(future: Future[Any], name: str) -> Finished:
