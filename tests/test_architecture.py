@@ -215,6 +215,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "aeon": {"trainer/benchmark/counts.py"},
     "keras": _TRAINING,
     "polars": {"trainer/datasets/parquet.py", "trainer/datasets/plain_blocks.py"},
+    "dask": {"trainer/fleet/dask_pool.py"},
     "distributed": {"trainer/fleet/dask_pool.py"},
     "sqlalchemy": {"trainer/datasets/database.py", "trainer/registry/store.py"},
     "mlflow": {"trainer/registry/"},

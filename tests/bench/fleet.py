@@ -164,7 +164,11 @@ def cluster(work: Path) -> Iterator[str]:
     """Run a scheduler with two workers; yield its address."""
     file = work / "scheduler.json"
     begun = []
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_NUM_INTRAOP_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "False",
+    }
     words = [
         ["scheduler", "--port", "0"],
         ["worker", "--nworkers", "2", "--nthreads", "1", "--memory-limit", "4GiB"],

@@ -2,6 +2,9 @@
 
 Dask gives the work of a worker that is killed to another one. A worker does one piece at a time, as
 TensorFlow has one state per process. Its memory has the limit that it was started with.
+
+Dask's profiler holds the frames of a running function, and with them what the function has let go. The
+TFLite interpreter refuses to run while somebody holds its tensors, so the profiler must be off.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ def follow(
 
     Raises:
         DaskMissing: it is not installed.
-        ConfigError: there is no scheduler, or it has no worker.
+        ConfigError: there is no scheduler, it has no worker, or its workers have a profiler.
 
     """
     happened: SimpleQueue[Started | Future[Any]] = SimpleQueue()
@@ -99,6 +102,8 @@ def _perform(perform: Callable[[T], Any], name: str, task: T, topic: str) -> Any
     """Do a task in a worker."""
     from distributed import get_worker
 
+    if _is_profiled():
+        raise ConfigError(f"{get_worker().address}: {_PROFILED}")
     with _one_at_a_time:
         get_worker().log_event(topic, name)
         return perform(task)
@@ -122,4 +127,19 @@ def _client(address: str) -> Iterator[Client]:
                 f"{address}: the scheduler has no worker: start some with `dask worker"
                 f" {address} --nworkers 2 --nthreads 1`"
             ) from error
+        if profiled := [at for at, found in client.run(_is_profiled).items() if found]:
+            raise ConfigError(f"{', '.join(profiled)}: {_PROFILED}")
         yield client
+
+
+def _is_profiled() -> bool:
+    """Whether Dask's profiler runs in this worker."""
+    import dask.config
+
+    return bool(dask.config.get("distributed.worker.profile.enabled"))
+
+
+_PROFILED: Final = (
+    "the profiler of this worker is on, and it disturbs the interpreter: start workers with"
+    " DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED=False in their environment"
+)

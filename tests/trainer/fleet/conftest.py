@@ -58,6 +58,9 @@ type = "pump"
 BROKEN = "time,load,P (kW),supply\n1700000000,no number\n"
 
 
+PROFILER = "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"
+
+
 def record(directory: Path, name: str, seed: int, samples: int = 3600) -> None:
     """Write the recording of a machine."""
     times, values = machine(samples, seed)
@@ -85,7 +88,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 subprocess.Popen(
                     [*command, "--no-dashboard"],
                     cwd=directory,
-                    env=os.environ | {"PYTHONPATH": str(ROOT)},
+                    env=os.environ | {"PYTHONPATH": str(ROOT), PROFILER: "False"},
                     stdout=log,
                     stderr=log,
                 )
