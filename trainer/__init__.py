@@ -6,6 +6,6 @@
 ``prepared`` reads and prepares the data: ``leakage`` refuses parts that repeat each other, and
 ``lineage`` digests what is used. ``survey`` proposes a configuration for data, ``examine`` and
 ``data_report`` describe it without a training. ``train`` wires all of them, and ``reproduce``
-repeats a training from its bundle. TensorFlow is known to ``networks``, ``fit`` and ``export``
-only.
+repeats a training from its bundle. ``registry`` keeps trainings and bundles in MLflow. TensorFlow
+is known to ``networks``, ``fit`` and ``export`` only.
 """

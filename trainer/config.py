@@ -1110,6 +1110,33 @@ def place(found: Sequence[Override], location: Location) -> str:
     return dotted(location) + ("" if variable is None else f" (of {variable})")
 
 
+def read_registry(path: Path | None) -> RegistryTable:
+    """Read the table ``[registry]`` of a file that may have others, and the environment over it.
+
+    Args:
+        path: of the configuration of a training or a fleet; None: only the environment counts.
+
+    Raises:
+        ConfigError: as ``read``, of this table.
+
+    """
+    document: dict[str, Any] = {} if path is None else read_toml(path)[0]
+    found = [each for each in environment() if each.keys[0] == "registry"]
+    only = {"registry": document.get("registry", {})}
+    override(only, found)
+    try:
+        return _Registry.model_validate(only).registry
+    except ValidationError as error:
+        file = Path("the environment") if path is None else path
+        raise refusal(file, explain(_Registry, error, where=partial(place, found))) from error
+
+
+class _Registry(Table):
+    """The table ``[registry]`` alone."""
+
+    registry: RegistryTable
+
+
 def _set(document: dict[str, Any], override: Override) -> None:
     *tables, key = override.keys
     for name in tables:

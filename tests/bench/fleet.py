@@ -47,7 +47,7 @@ SETTINGS = """
 jobs = 2
 [defaults.data]
 labels_margin_samples = 0
-[defaults.registry]
+[registry]
 [defaults.sampling]
 warm_up_samples = 50
 [defaults.split]
@@ -230,7 +230,8 @@ def proof(data: Path, work: Path, count: int, epochs: int) -> bool:
         hours = (time.monotonic() - began) / 3600
         for line in summary.lines(run):
             print(line)
-        good = sorted(name for name, each in run.outcomes.items() if each.state == "trained")
+        # "unchanged" is one whose worker was killed when its bundle was there already
+        good = sorted(name for name, each in run.outcomes.items() if not each.is_bad)
         print(f"{len(good)} streams in {hours * 60:.1f} min: {len(good) / hours:.0f} per hour")
         again = trained(path, Options(scheduler=address))
     for line in summary.lines(again):
@@ -261,7 +262,7 @@ def overhead(data: Path, work: Path, count: int, epochs: int) -> bool:
     """Print what batch adds to bare training, in processor time, as other work may be beside."""
     tables = [smap(work, channel, None) for channel in chosen(data, count)]
     path = work / "FLEET.toml"
-    settings = SETTINGS.format(epochs=epochs).replace("[defaults.registry]\n", "")
+    settings = SETTINGS.format(epochs=epochs).replace("[registry]\n", "")
     path.write_text(settings + "".join(tables))
     spent = []
     for turn in ("bare", "batch"):

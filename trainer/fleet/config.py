@@ -2,7 +2,8 @@
 
     [defaults] ─> [types.TYPE] ─> [streams.NAME] ─> environment ─> trainer.config.Config
 
-Each layer overrides the one before it, table by table. ``{stream}`` in a text is the stream's name.
+Each layer overrides the one before it, table by table. ``[registry]`` is one for all. ``{stream}``
+in a text is the stream's name.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from models.settings import Table, explain, refusal
 from models.toml import Location, merged, read_toml
 from trainer import config
 from trainer.config import LABELS_SUFFIX, Config, ConfigFile
+from trainer.registry.settings import RegistryTable
 
 STREAM: Final = "{stream}"  # in a text: the name of the stream
 _TABLES: Final = ("fleet", "streams", "types")  # those that a training's configuration lacks
@@ -89,6 +91,7 @@ class Fleet(Table):
     """The whole file."""
 
     fleet: FleetTable = FleetTable()
+    registry: RegistryTable | None = Field(None, description="Of all streams; absent: none")
     defaults: dict[str, Any] = Field({}, description="Tables of a training, for all streams")
     types: dict[str, TypeTable] = Field({}, description="By name of the type")
     streams: dict[str, StreamTable] = Field({}, description="By name of the stream")
@@ -238,6 +241,8 @@ def _stream(
     document: dict[str, Any] = {"bundle": {"name": name.lower().replace("_", "-")}}
     if fleet.fleet.find is not None:
         document["data"] = {"files": [fleet.fleet.find]}
+    if fleet.registry is not None:
+        document["registry"] = fleet.registry.model_dump(exclude_unset=True)
     for layer in layers:
         document = merged(document, layer.settings)
     document = _named(document, name)
@@ -298,6 +303,8 @@ def _of_all(streams: Mapping[str, Stream], fleet: Fleet) -> Iterator[str]:
                 f"streams.{stream.name}: other streams have a bundle {stream.bundle!r}, too: set"
                 " bundle.name"
             )
+        if any("registry" in layer.settings for layer in _layers(stream.name, fleet)):
+            yield "registry: it is one for the whole fleet: write [registry], not in another table"
         if stream.file.config.bundle.output != ".":
             yield "bundle.output: it is not for a fleet: set fleet.output"
     for name, table in fleet.types.items():

@@ -3,8 +3,8 @@
 Dask gives the work of a worker that is killed to another one. A worker does one piece at a time, as
 TensorFlow has one state per process. Its memory has the limit that it was started with.
 
-Dask's profiler holds the frames of a running function, and with them what the function has let go. The
-TFLite interpreter refuses to run while somebody holds its tensors, so the profiler must be off.
+Dask's profiler holds the frames of functions, and with them what they have let go. The TFLite
+interpreter refuses to run while somebody holds its tensors, so the profiler must be off.
 """
 
 from __future__ import annotations

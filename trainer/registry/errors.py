@@ -23,6 +23,12 @@ class Inadmissible(RegistryError):
     exit_code = 65
 
 
+class InUse(RegistryError):
+    """A version cannot be deleted, as gateways run it."""
+
+    exit_code = 65
+
+
 class NotComparable(RegistryError):
     """The versions of a stream cannot be compared fairly; the text says what is needed."""
 

@@ -33,7 +33,8 @@ def lineage_digest(config: Config, data_digest: str) -> str:
 
     """
     settings = config.model_dump(mode="json", exclude_defaults=True, exclude=_LEFT_OUT)
-    return _digest(data_digest, json.dumps(settings, sort_keys=True))
+    said = {name: table for name, table in settings.items() if table}  # not those left empty
+    return _digest(data_digest, json.dumps(said, sort_keys=True))
 
 
 def lineage_of(bundle: Bundle) -> str:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import DataError
 from models.shown import shown
@@ -195,20 +192,16 @@ def _compared(
     candidate: int | None,
 ) -> Decision:
     rules = registry.settings.promotion
-    with tempfile.TemporaryDirectory() as folder:
-        loaded = {
-            each.number: bundles.read(registry.fetch(each, _folder(folder, each)))
-            for each in versions
-        }
-        windows = recorded.windows(list(loaded.values()), rules)
-        against = loaded[versions[0].number if champion is None else champion]
-        trials = [_tried(each, loaded, against, recorded, windows, rules) for each in versions]
-        chosen, reason = _decided(trials, champion, candidate, rules)
-        final = {
-            number: recorded.judged(loaded[number], windows.final)
-            for number in dict.fromkeys([champion, chosen])
-            if number is not None
-        }
+    loaded = {each.number: registry.bundle(each) for each in versions}
+    windows = recorded.windows(list(loaded.values()), rules)
+    against = loaded[versions[0].number if champion is None else champion]
+    trials = [_tried(each, loaded, against, recorded, windows, rules) for each in versions]
+    chosen, reason = _decided(trials, champion, candidate, rules)
+    final = {
+        number: recorded.judged(loaded[number], windows.final)
+        for number in dict.fromkeys([champion, chosen])
+        if number is not None
+    }
     return Decision(
         stream=versions[0].stream,
         made=datetime.now(UTC),
@@ -223,12 +216,6 @@ def _compared(
         trials=trials,
         final=final,
     )
-
-
-def _folder(folder: str, version: Version) -> Path:
-    path = Path(folder) / str(version.number)
-    path.mkdir()
-    return path
 
 
 def _tried(
@@ -289,11 +276,12 @@ def _decided(
         return champion, f"{stays}: no other version is within the limits"
     best = max(allowed, key=lambda trial: _rank(trial, rules))
     number, figure = best.version.number, _figure(best, rules)
-    told = f"version {number} has the best {rules.metric}, {figure:.4g}"
     if now is None:
+        told = f"version {number} has the best {rules.metric}, {figure:.4g}"
         return number, f"{told}, and there was no champion: it is champion now"
+    told = f"version {number} is the best of the others, with {rules.metric} {figure:.4g}"
     if now.fault is not None:
-        return number, f"{told}. Champion {champion} is not within the limits: {now.fault}"
+        return number, f"{told}, and champion {champion} is not within the limits: {now.fault}"
     gain = _gain(_figure(now, rules), figure, rules)
     told = f"{told}, against {_figure(now, rules):.4g} of champion {champion}"
     limit = f"at least {rules.gain_min:.1%}"

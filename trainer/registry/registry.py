@@ -17,13 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from models import bundle as bundles
 from models.bundle import Bundle
 from models.errors import ConfigError
 from models.names import NAME
 from trainer.datasets import file_digest
 from trainer.registry import flavour, identity, records
 from trainer.registry.admission import admitted
-from trainer.registry.errors import NotInRegistry, RegistryError
+from trainer.registry.errors import Inadmissible, NotInRegistry, RegistryError
 from trainer.registry.records import ALIASES, CHALLENGER, CHAMPION, FOLDER, Alias, Version
 from trainer.registry.runs import Run
 from trainer.registry.settings import RegistryTable
@@ -103,14 +104,17 @@ class Registry:
         Raises:
             Inadmissible: it has no out-of-sample metrics, or failed its gates.
             BundleError: it cannot be read, or this machine does not compute its known answers.
+            OSError: a file cannot be stored; nothing of it stays.
 
         """
         bundle = admitted(path)
         stream = stream or (bundle.manifest.name if run is None else run.stream)
         check_name(stream)
-        for version in self._found(stream, {records.DIGEST: bundle.digest}):
+        for version in self.search(stream, {records.DIGEST: bundle.digest}):
             return version
         if run is not None:
+            if run.version is not None:
+                raise Inadmissible(f"{path}: its run has {run.version.name} already: begin another")
             return self._registered(path, bundle, run, stream, tags)
         with self.run(stream) as made:
             made.bundle(bundle)
@@ -123,7 +127,31 @@ class Registry:
 
     def versions(self, stream: str) -> list[Version]:
         """Return the versions of a stream, the newest first; none if there is no such stream."""
-        return self._found(stream, {})
+        return self.search(stream)
+
+    def search(
+        self, stream: str | None = None, tags: Mapping[str, str] = {}, like: Mapping[str, str] = {}
+    ) -> list[Version]:
+        """Return versions by stream, the newest of each first.
+
+        Args:
+            stream: None: of all streams.
+            tags: that they have, with these values.
+            like: that they have, with values that begin so.
+
+        Raises:
+            ConfigError: a name or value has a quotation mark, which MLflow cannot search for.
+
+        """
+        asked = [] if stream is None else [f"name = '{check_name(stream)}'"]
+        asked += [f"tags.`{_quotable(name)}` = '{_quotable(tags[name])}'" for name in tags]
+        asked += [f"tags.`{_quotable(name)}` LIKE '{_quotable(like[name])}%'" for name in like]
+        with self.store.reading():
+            pages = self._pages("search_model_versions", " and ".join(asked) or None)
+            found = [one for one in pages if _is_ours(one)]
+            aliases = {name: self._aliases(name) for name in {one.name for one in found}}
+            versions = [self._version(one, aliases[one.name]) for one in found]
+        return sorted(versions, key=lambda version: (version.stream, -version.number))
 
     def version(self, stream: str, number: int) -> Version:
         """Return one version.
@@ -145,7 +173,7 @@ class Registry:
             lineage: ``trainer.registry.identity.lineage_digest``.
 
         """
-        return next(iter(self._found(stream, {records.LINEAGE: lineage})), None)
+        return next(iter(self.search(stream, {records.LINEAGE: lineage})), None)
 
     def with_alias(self, stream: str, alias: Alias) -> Version | None:
         """Return the version of a stream that has an alias; None: no version has it."""
@@ -167,6 +195,16 @@ class Registry:
         if file_digest(path) != version.files.get(name):
             raise RegistryError(f"{version.name}: its bundle was altered in the registry")
         return path
+
+    def bundle(self, version: Version) -> Bundle:
+        """Read the bundle of a version, after checking it.
+
+        Raises:
+            RegistryError: the file is missing, or is not the one that was registered.
+
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            return bundles.read(self.fetch(version, Path(folder)))
 
     def set_alias(self, stream: str, alias: Alias, number: int) -> None:
         """Give an alias to a version; the one that had it loses it.
@@ -213,7 +251,8 @@ class Registry:
                     self.store.remove(run.uri, FOLDER)
         if self.champion(stream) is not None:
             self.set_alias(stream, CHALLENGER, number)
-        return self.version(stream, number)
+        run.version = self.version(stream, number)
+        return run.version
 
     def _stored(self, path: Path, bundle: Bundle, run: Run) -> dict[str, str]:
         """Store the files of a version; return the sha256 of each, by its path."""
@@ -244,18 +283,6 @@ class Registry:
                 stream, f"{run.uri}/{FOLDER}", run.id, tags=dict(tags)
             )
         return int(made.version)
-
-    def _found(self, stream: str, tags: Mapping[str, str]) -> list[Version]:
-        """Return the versions of a stream with these tags, the newest first."""
-        asked = " and ".join(
-            [f"name = '{check_name(stream)}'"]
-            + [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
-        )
-        with self.store.reading():
-            found = [one for one in self._pages("search_model_versions", asked) if _is_ours(one)]
-            aliases = self._aliases(stream) if found else {}
-            versions = [self._version(one, aliases) for one in found]
-        return sorted(versions, key=lambda version: -version.number)
 
     def _version(self, found: ModelVersion, aliases: Mapping[str, str]) -> Version:
         from mlflow.exceptions import MlflowException
@@ -312,6 +339,12 @@ def check_name(stream: str) -> str:
             f"{stream!r} cannot be the name of a stream: use letters, digits, '_', '.' and '-'"
         )
     return stream
+
+
+def _quotable(text: str) -> str:
+    if set(text) & set("'`\"%"):
+        raise ConfigError(f"{text!r}: quotation marks and % cannot be searched for")
+    return text
 
 
 def _is_ours(found: ModelVersion) -> bool:

@@ -16,7 +16,7 @@ from trainer.config import Config
 from trainer.epochs import Epoch
 from trainer.registry.errors import RegistryError
 from trainer.registry.figures import metrics_of, parameters_of
-from trainer.registry.records import ERROR, PROCESS, STREAM
+from trainer.registry.records import ERROR, PROCESS, STREAM, Version
 from trainer.registry.store import Store
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Run:
             begun = store.client.create_run(store.experiment, tags=own | dict(tags))
         self.id: str = begun.info.run_id
         self.uri: str = begun.info.artifact_uri  # of the folder with its files
+        self.version: Version | None = None  # that came of it
         self.lost: RegistryError | None = None  # why the newest points of its curves are missing
 
     def settings(self, config: Config) -> None:

@@ -51,6 +51,8 @@ class Store:
         self.settings = settings
         self.uri, self._file = _uri(settings, directory)
         self.artifacts = _artifacts(settings, directory, self._file)
+        if (self.artifacts or "").startswith("s3:"):
+            extras.require("registry.artifacts", ("boto3",), "s3")
         client = _loaded()
         with self.writing(), self._creating():
             self.client: MlflowClient = client(self.uri, self.uri)
@@ -98,6 +100,21 @@ class Store:
         with self.reading():
             found: str = self._files(uri).download_artifacts(name, str(folder))  # type: ignore[no-untyped-call]  # MLflow's
         return Path(found)
+
+    def listed(self, uri: str, name: str | None = None) -> list[str]:
+        """Return the paths of all files below a URI, or below its folder ``name``."""
+        with self.reading():
+            there = self._files(uri).list_artifacts(name)
+        found = [each.path for each in there if not each.is_dir]
+        for each in there:
+            if each.is_dir:
+                found += self.listed(uri, each.path)
+        return found
+
+    def folders(self, uri: str) -> list[str]:
+        """Return the names of the folders directly below a URI."""
+        with self.reading():
+            return [each.path for each in self._files(uri).list_artifacts() if each.is_dir]
 
     def remove(self, uri: str, name: str | None = None) -> None:
         """Remove the file or folder ``name`` below a URI; None: all below it."""

@@ -10,8 +10,10 @@ from models import bundle as bundles
 from trainer import train as training
 from trainer.config import Config, ConfigFile
 from trainer.prepared import Say
-from trainer.registry.records import Version
+from trainer.registry.errors import RegistryError
+from trainer.registry.records import VERDICT, Version
 from trainer.registry.registry import Registry
+from trainer.registry.runs import Run
 from trainer.train import OnEpoch, Outcome
 
 
@@ -89,9 +91,19 @@ def record(
         if log is not None:
             run.file(log)
         if made.passed:
-            version = registry.register(made.path, run, tags=tags)
+            version = _registered(registry, made.path, run, tags)
             say(f"registered: {version.name}")
             return Recorded(made, version)
-        run.tag("fieldwatch.verdict", "failed")
+        run.tag(VERDICT, "failed")
         run.file(made.report)
         return Recorded(made, None)
+
+
+def _registered(registry: Registry, path: Path, run: Run, tags: Mapping[str, str]) -> Version:
+    try:
+        return registry.register(path, run, tags=tags)
+    except (RegistryError, OSError) as error:
+        raise RegistryError(
+            f"{error}. The bundle is finished, but not registered: when that is mended, run"
+            f" `fieldwatch-trainer register {path}`"
+        ) from error

@@ -10,6 +10,7 @@ state, by the code that gateways run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -62,7 +63,7 @@ class Result(NamedTuple):
     """What a version does in a window."""
 
     hours: float  # scored
-    figures: Mapping[Figure, float | None]  # None: it cannot be measured there
+    figures: Mapping[Figure, float | None]  # None: it cannot be measured; some need labels
 
 
 def seen_until(bundle: Bundle) -> float:
@@ -121,22 +122,24 @@ class Recorded(NamedTuple):
 
         """
         detector = detector_of(bundle)
-        found = [
-            evaluate.judge(detector, labelled, 0.0) for labelled in self._labelled(bundle, window)
-        ]
+        labelled = list(self._labelled(bundle, window))
+        found = [evaluate.judge(detector, one, 0.0) for one in labelled]
         days = sum(one.scored_days for one in found)
         if days == 0:
             raise DataError(f"no sample from {window.text} gets a score: use longer recordings")
         false = sum(len(one.false) for one in found)
-        marks = evaluate.label_metrics(found)
+        faults = any(one.detections for one in found)
+        marks = evaluate.label_metrics(found) if faults else {}
         return Result(
             days * 24,
             {
-                "relative_mae": _relative_mae(found, bundle),
+                "relative_mae": _relative_mae(
+                    [_normal(*pair) for pair in zip(found, labelled, strict=True)], bundle
+                ),
                 "false_events_per_day": false / days,
-                "f1": marks["f1"],
-                "precision": marks["precision"],
-                "recall": marks["recall"],
+                "f1": marks.get("f1"),
+                "precision": marks.get("precision"),
+                "recall": marks.get("recall"),
             },
         )
 
@@ -166,6 +169,14 @@ def _within(labels: Sequence[Label], window: Window) -> Iterator[Label]:
         if label.end > window.begin and label.start <= window.end:
             whole = label.start > window.begin and label.end <= window.end
             yield label if whole else label._replace(finding="nothing-found")
+
+
+def _normal(judged: Judged, labelled: Labelled) -> Judged:
+    """Return the results without the values inside labels, which a model is not to expect."""
+    times, values = judged.samples.times, judged.samples.values.copy()
+    for label in labelled.labels:
+        values[(times >= label.start) & (times <= label.end)] = np.nan
+    return replace(judged, samples=judged.samples._replace(values=values))
 
 
 def _relative_mae(found: Sequence[Judged], bundle: Bundle) -> float | None:

@@ -27,7 +27,7 @@ jobs = 2
 
 [defaults.data]
 channels = [{ name = "load" }, { name = "power", column = "P (kW)" }]
-[defaults.registry]
+[registry]
 [defaults.sampling]
 period_s = 1.0
 warm_up_samples = 20

@@ -101,6 +101,7 @@ def test_a_pattern_finds_streams_and_its_name_is_put_into_texts(tmp_path: Path) 
         ("[streams.a]\ntype = 'pumpe'\n[types.pump]\n", "there is no such type; there are: pump"),
         ("[streams.'a/b']\n", "streams.a/b: a name has letters"),
         (f"{ONE}[streams.PUMP-1.data]\nfiles = ['b']\n", "other streams have a bundle 'pump-1'"),
+        (f"{ONE}[defaults.registry]\n", "write [registry], not in another table"),
         (f"{ONE}[defaults.bundle]\noutput = 'x'\n", "set fleet.output"),
     ],
 )
