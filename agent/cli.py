@@ -29,6 +29,7 @@ from agent.commands.options import (
 )
 from agent.commands.probe.commands import probe
 from agent.page.commands import page
+from agent.rescue.commands import backup, restore, rollback, support
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
@@ -110,6 +111,9 @@ def run(config_file: Path, verbose: bool, quiet: bool) -> int:
     from agent import memory
 
     memory.begin()
+    from agent.rescue.interrupted import complete
+
+    complete(config_file)
     from agent.config.checker import Checker
 
     checker = Checker()
@@ -251,6 +255,8 @@ commands.add_command(alarms)
 commands.add_command(command)
 commands.add_command(labels)
 commands.add_command(page)
+for _rescue in (backup, restore, support, rollback):
+    commands.add_command(_rescue)
 
 
 @commands.command()
@@ -793,6 +799,24 @@ def bench(
     help="Largest size of the database, without its log (8 MB). Above it, the oldest messages are"
     " deleted.  [default: 10 GiB]",
 )
+@click.option(
+    "--samples",
+    is_flag=True,
+    help="Also collect the samples of gateways with mqtt.samples.enabled, as Parquet files in"
+    " DIRECTORY/samples; needs the extra ingest.",
+)
+@click.option(
+    "--samples-days-max",
+    type=Number(0, min_open=True),
+    help="Delete samples of days before this many.",
+)
+@click.option(
+    "--samples-bytes-max",
+    type=click.IntRange(2**20),
+    default=50 * 2**30,
+    help="Largest size of all files with samples. Above it, the oldest days are deleted."
+    "  [default: 50 GiB]",
+)
 @json_option
 def collect(
     directory: Path,
@@ -802,6 +826,9 @@ def collect(
     keys: Path | None,
     key: Path | None,
     require_signatures: bool,
+    samples: bool,
+    samples_days_max: float | None,
+    samples_bytes_max: int,
     as_json: bool,
     **broker: Any,
 ) -> int:
@@ -812,6 +839,7 @@ def collect(
     """
     from agent.collector.retention import Keeping
     from agent.collector.run import document, run
+    from agent.collector.tidying import Keeping as SamplesKeeping
     from agent.commands.secrecy import readers
 
     def tell(message: Message) -> None:
@@ -823,7 +851,8 @@ def collect(
             say(f"WARNING {told}", error=True)
     _keep_private()
     keeping = Keeping(days_max, bytes_max)
-    run(site, directory, broker, tell, keeping, keys, key, require_signatures)
+    kept = SamplesKeeping(samples_days_max, samples_bytes_max) if samples else None
+    run(site, directory, broker, tell, keeping, keys, key, require_signatures, kept)
     return 0
 
 

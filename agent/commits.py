@@ -26,6 +26,7 @@ from agent.store.degraded import Trouble
 from agent.store.record import Outgoing
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
+from agent.uplink.progress import SAMPLES
 from agent.uplink.sender import DELETED_MAX
 from models.errors import StoreError
 
@@ -124,6 +125,8 @@ class Commits:
         batch = self.batch
         batch.acked += self._relay.acknowledged()
         batch.counters |= self._relay.counters()
+        if (progress := self._relay.progress.news()) is not None:
+            batch.state[SAMPLES] = {SAMPLES: progress}
         batch.settled = list(dict.fromkeys(batch.settled + self._hooks.settled()))
         self._streams.flush(batch)
         self._save(stopping)
@@ -148,6 +151,7 @@ class Commits:
         if self._trouble.over():
             self._relay.tell(None)
         self._samples += waiting
+        self._relay.progress.see(self._store.readings.next_sample, self._store.readings.durable)
         committed = time.monotonic()
         for arrived in self._arrivals:
             self.latencies.add(committed - arrived)

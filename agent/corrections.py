@@ -47,6 +47,11 @@ class Corrections:
         batch.windows = {key: by.corrected_window(one) for key, one in batch.windows.items()}
         return by
 
+    @property
+    def busy(self) -> bool:
+        """Whether some stored times are still wrong."""
+        return bool(self._waiting)
+
     def go_on(self) -> None:
         """Do part of the remaining work; call it only while the store can be written."""
         if not self._waiting:

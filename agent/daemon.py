@@ -67,6 +67,7 @@ from agent.store.record import Outgoing
 from agent.store.retention import Retention
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
+from agent.uplink.progress import SAMPLES, Progress
 from agent.uplink.sender import Uplink
 from models.errors import Defect, StoreError
 from models.manifest import manifest_of
@@ -116,7 +117,7 @@ class Daemon:
         self._inputs = {source.name: source for source in inputs}
         self._first_rows = FirstRows(self._inputs)
         self._reading: list[Input] = []
-        self._relay = Relay(uplink)
+        self._relay = Relay(uplink, _progress(store))
         self._hooks = Hooks(store.origin, store.directory, store.records.alarm)
         self._panels = Panels(store.origin)
         self._tell_on_site(config)
@@ -295,6 +296,7 @@ class Daemon:
     def _tick(self) -> None:
         """Do the periodic work. It feeds the watchdog, because only a live loop gets here."""
         now = time.monotonic()
+        quality = self._clock.quality()  # before the look, which finds what made it better
         if (step := self._clock.look()) is not None:
             self._commits.save_soon()  # data stored from now on has corrected times
             self._points.clock_set(step.by_s)
@@ -310,6 +312,7 @@ class Daemon:
         self._commit()
         if not self._commits.error:
             self._corrections.go_on()
+        self._relay.progress.timely = quality != "unsynced" and not self._corrections.busy
         self._panels.show(
             lambda: self._streams.document(self._store.records.last_alarm_number),
             self._points.not_normal,
@@ -595,6 +598,14 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
         unwatched_of(choices, records.open_alarms),
         points,
     )
+
+
+def _progress(store: Store) -> Progress:
+    """Return how far the samples are sent; no new sample gets the number of one of them."""
+    progress = Progress.of(store.records.state(SAMPLES).get(SAMPLES))
+    store.readings.number_from(progress.at.next or 0)
+    progress.newest = store.readings.next_sample
+    return progress
 
 
 def _quarantine(config: AgentConfig) -> Quarantine:

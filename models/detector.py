@@ -30,7 +30,7 @@ from models.events import EventState
 from models.forecaster import Forecaster, ForecastState
 from models.manifest import StreamRules
 from models.messages import Event, Float32, Float64, Forecast, Index, Samples, Scores
-from models.score_tail import ScoreTail
+from models.score_tail import Rating
 
 M = TypeVar("M")  # the memory of N streams
 M_read = TypeVar("M_read", contravariant=True)  # the same, of parts that make none
@@ -56,7 +56,7 @@ class BatchResult(NamedTuple):
     events: list[tuple[int, Event]]  # column and event, in order of time within a column
     forecasts: Sequence[tuple[int, Forecast]] = ()  # column and forecast, ordered likewise
 
-    def first(self, times: Float64, tail: ScoreTail | None) -> Result:
+    def first(self, times: Float64, tail: Rating | None) -> Result:
         """Return the results of column 0.
 
         Args:

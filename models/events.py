@@ -1,7 +1,8 @@
 """Turns scores into events that open and close: delays, deadband and contributing channels.
 
-A stream has at most one open ``anomaly`` event, which names the contributing channels. It has at
-most one open ``silent`` event, while no samples arrive. Each channel is in at most one open
+An ``anomaly`` event names the contributing channels. A stream has one open at a time, and further
+ones of faults that begin while it is open; see ``models.anomalies``. It has at most one open
+``silent`` event, while no samples arrive. Each channel is in at most one open
 ``stuck`` and one open ``missing`` event. Channels that go missing at the same sample have one
 cause, and so share one event: it closes when the last of them is back. The terms on-delay,
 off-delay and deadband are those of ISA-18.2.
@@ -16,13 +17,15 @@ from typing import NamedTuple, TypedDict
 
 import numpy as np
 
+from models.anomalies import OpenAnomaly, Rise
 from models.manifest import Severities, Severity, StreamRules
-from models.messages import Bool, Contribution, Event, Float32, Float64
-from models.score_tail import ScoreTail
+from models.messages import Bool, Contribution, Course, Event, Float32, Float64
+from models.score_tail import Rating, ScoreTail
 from models.sensors import SENSOR_KINDS, SensorChecks, SensorKind, SensorRuns
 from models.threshold import Exceedance, Found
 
 CONTRIBUTIONS_MAX = 8
+ANOMALIES_MAX = 4  # open at the same time: what exceeds it belongs to the newest
 SENSOR_DETECTOR = "sensor"
 
 
@@ -69,23 +72,24 @@ class EventState:
 
     next_number: int = 1  # number of the next event
     above_run: int = 0  # consecutive samples outside the limits, before an event opens
-    calm_run: int = 0  # consecutive samples below the deadband, while an event is open
-    open_run: int = 0  # scored samples since the event opened
+    slow_run: int = 0  # the same of the rows that show persistent deviations
+    open_run: int = 0  # scored samples since an anomaly event opened while none was open
     candidate: Event | None = None  # the anomaly event as it would open now
-    anomaly: Event | None = None  # open
+    anomalies: list[OpenAnomaly] = field(default_factory=list)  # in the order of their openings
+    rise: Rise | None = None  # while an anomaly is open and a further one may open
     # the open ones; an event of several channels has an entry for each channel that is not back
     sensors: dict[tuple[SensorKind, str], Event] = field(default_factory=dict)
     silence: Event | None = None  # open; the whole stream has no samples
 
     @property
     def open_samples(self) -> int | None:
-        """Scored samples since the anomaly opened; None if none is open."""
-        return None if self.anomaly is None else self.open_run
+        """Scored samples for which an anomaly has been open; None if none is open."""
+        return self.open_run if self.anomalies else None
 
     @property
     def watched(self) -> bool:
         """Whether the next sample may change an event that is open or may open."""
-        return bool(self.anomaly or self.candidate or self.sensors or self.silence)
+        return bool(self.anomalies or self.candidate or self.sensors or self.silence)
 
     def take_number(self) -> int:
         """Return the number of a new event, and increase the counter."""
@@ -96,8 +100,14 @@ class EventState:
 class EventRules:
     """Opens and closes events. It holds the settings but no memory."""
 
-    def __init__(self, manifest: StreamRules, levels: Levels | None = None) -> None:
-        """``levels``: the known levels of the level rows; None: there are no level rows."""
+    def __init__(
+        self, manifest: StreamRules, levels: Levels | None = None, slow: Bool | None = None
+    ) -> None:
+        """Take what the error rows mean.
+
+        ``levels``: the known levels of the level rows; None: there are no level rows. ``slow``
+        (R,): rows that show persistent deviations, and no spikes; None: there is no difference.
+        """
         self._settings = manifest.events
         self._levels = levels
         self._detector = manifest.detector
@@ -106,9 +116,10 @@ class EventRules:
         self._limits = SensorChecks(manifest).limits
         self._scored = manifest.scored
         self._severities = manifest.severities
-        self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
+        self._tail: Rating | None = None if manifest.tail is None else ScoreTail(manifest.tail)
+        self._slow = slow
 
-    def rated_by(self, tail: ScoreTail | None) -> EventRules:
+    def rated_by(self, tail: Rating | None) -> EventRules:
         """Return the same rules with the probabilities of another tail; None: without a tail."""
         other = copy.copy(self)
         other._tail = tail
@@ -117,8 +128,9 @@ class EventRules:
     @staticmethod
     def open_events(state: EventState) -> list[Event]:
         """Return the open events, each with its worst sample so far."""
-        singles = [event for event in (state.anomaly, state.silence) if event is not None]
-        return [*singles, *{event.number: event for event in state.sensors.values()}.values()]
+        found = [one.event for one in state.anomalies]
+        found += [] if state.silence is None else [state.silence]
+        return [*found, *{event.number: event for event in state.sensors.values()}.values()]
 
     def start(self) -> EventState:
         """Return the state before the first sample: no event is open."""
@@ -169,51 +181,126 @@ class EventRules:
 
         """
         sensors = self._sensor_changes(state, runs)
-        if not (seen.outside.any() or state.anomaly or state.candidate or sensors):
+        if not (seen.outside.any() or state.anomalies or state.candidate or sensors):
             return []
         events: list[Event] = []
         for step in range(len(seen.ratio)):
-            at, outside = begin + step, bool(seen.outside[step].any())
-            events += self._sample(state, recent, at, seen.ratio[step], outside)
+            at = begin + step
+            events += self._sample(state, recent, at, seen.ratio[step], seen.outside[step])
             for kind, channels in sensors.get(step, ()):
                 events += self._sensor(state, kind, channels, recent, at, runs, step)
         return events
 
     def _sample(
-        self, state: EventState, recent: Recent, at: int, ratio: Float32, outside: bool
+        self, state: EventState, recent: Recent, at: int, ratio: Float32, outside: Bool
     ) -> Iterator[Event]:
-        if state.anomaly is not None:
-            yield from self._while_open(state, state.anomaly, recent, at, ratio)
-        elif outside:
+        if state.anomalies:
+            if not np.isnan(ratio).all():  # without a score, the sample is not known to be calm
+                yield from self._while_open(state, recent, at, ratio)
+        elif outside.any():
             worst = self._anomaly(recent, at, ratio)
             state.candidate = worst if state.candidate is None else _worse(state.candidate, worst)
-            state.above_run += 1
-            if state.above_run >= self._settings.on_samples:
-                yield self._open(state, state.candidate, float(recent.times[at]))
+            self._count(state, outside)
+            if self._lasts(state):
+                candidate = replace(state.candidate, course=self._course(state.slow_run))
+                yield self._open(state, candidate, float(recent.times[at]))
+                yield from self._further(state, recent, at, ratio)
         else:
-            state.candidate, state.above_run = None, 0
+            state.candidate, state.above_run, state.slow_run = None, 0, 0
+
+    def _count(self, state: EventState, outside: Bool) -> None:
+        """Count one more sample outside, by the delays that it counts for."""
+        if self._slow is None:
+            state.above_run += 1
+            return
+        state.slow_run = state.slow_run + 1 if outside[self._slow].any() else 0
+        apart = self._settings.persistent_on_samples is not None
+        counts = not apart or outside[~self._slow].any()
+        state.above_run = state.above_run + 1 if counts else 0
+
+    def _lasts(self, state: EventState) -> bool:
+        """Return whether the candidate has been outside for long enough to open."""
+        return state.above_run >= self._settings.on_samples or state.slow_run >= self._persistent_on
+
+    @property
+    def _persistent_on(self) -> int:
+        return self._settings.persistent_on_samples or self._settings.on_samples
+
+    def _course(self, slow_run: int) -> Course | None:
+        if self._slow is None:
+            return None
+        return "persistent" if slow_run >= self._persistent_on else "spike"
 
     def _while_open(
-        self, state: EventState, opened: Event, recent: Recent, at: int, ratio: Float32
+        self, state: EventState, recent: Recent, at: int, ratio: Float32
     ) -> Iterator[Event]:
-        if np.isnan(ratio).all():  # without a score, the sample is not known to be calm
-            return
         state.open_run += 1
-        highest = float(np.nanmax(ratio))
-        if highest > opened.score:
-            opened = _worse(opened, self._anomaly(recent, at, ratio))
-            state.anomaly = opened
-        state.calm_run = state.calm_run + 1 if highest < self._settings.deadband else 0
-        if state.calm_run >= self._settings.off_samples:
-            state.anomaly, state.calm_run = None, 0
-            yield replace(opened, closed=float(recent.times[at]))
+        for one in list(state.anomalies):
+            self._follow(one, recent, at, one.own(ratio))
+            calm = one.distance(ratio) < self._settings.deadband
+            one.calm_run = one.calm_run + 1 if calm else 0
+            if one.calm_run >= self._settings.off_samples:
+                state.anomalies.remove(one)
+                yield replace(one.event, closed=float(recent.times[at]))
+                self._release(state, ratio)
+        if state.anomalies:
+            yield from self._further(state, recent, at, ratio)
+
+    def _follow(self, one: OpenAnomaly, recent: Recent, at: int, own: Float32) -> None:
+        """Update an open event from the ratios (R,) of its rows; NaN: not one of them."""
+        if float(np.fmax.reduce(own)) > one.event.score:
+            one.event = _worse(one.event, self._anomaly(recent, at, own))
+        if self._slow is not None and one.event.course == "spike":
+            one.slow_run = one.slow_run + 1 if (own[self._slow] > 1).any() else 0
+            one.event = replace(one.event, course=self._course(one.slow_run))
+
+    def _release(self, state: EventState, ratio: Float32) -> None:
+        """Give the calm rows free after an event closed."""
+        calm = ratio < self._settings.deadband
+        for one in state.anomalies:
+            one.release(calm)
+        if not state.anomalies:
+            state.rise = None
+        elif state.rise is not None:
+            state.rise.release(calm)
+
+    def _further(
+        self, state: EventState, recent: Recent, at: int, ratio: Float32
+    ) -> Iterator[Event]:
+        """Open a further event for rows that rise far above what they had come to rest at."""
+        if not self._settings.further_ratio:
+            return
+        if state.rise is None:
+            state.rise = Rise.start(len(ratio))
+        rise, beyond = state.rise, state.rise.beyond(ratio, self._settings.further_ratio)
+        if beyond is None or len(state.anomalies) >= ANOMALIES_MAX:
+            rise.candidate, rise.above_run = None, 0
+        else:
+            worst = self._anomaly(recent, at, beyond)
+            rise.candidate = worst if rise.candidate is None else _worse(rise.candidate, worst)
+            rise.above_run += 1
+            if rise.above_run >= self._settings.on_samples:
+                yield self._open_further(state, rise, rise.candidate, float(recent.times[at]))
+        rise.take(ratio, self._settings.rest_samples)
+
+    def _open_further(self, state: EventState, rise: Rise, candidate: Event, time: float) -> Event:
+        base = rise.start_again()
+        for one in state.anomalies:
+            one.cede(base)
+        course = None if self._slow is None else self._course(0)
+        oldest = state.anomalies[0].event.number
+        event = replace(
+            candidate, number=state.take_number(), opened=time, course=course, during=oldest
+        )
+        state.anomalies.append(OpenAnomaly(event, base=base))
+        return event
 
     def found(self, state: EventState, recent: Recent, found: list[Found]) -> list[Event]:
         """Open an event for the sequences that the threshold's update found in a full block.
 
         Returns [] if there are none, or if an anomaly is already open.
         """
-        if not found or state.anomaly is not None:
+        if not found or state.anomalies:
             return []
         worst_first = sorted(found, key=lambda one: -one.score)
         contributions = tuple(
@@ -227,22 +314,27 @@ class EventRules:
             opened=float(recent.times[-1]),
             worst=float(recent.times[worst_first[0].peak]),
             channels=_each_once(contributions),
+            course=self._course_of(found),
             **self._rated(worst_first[0].score, max(one.ratio for one in found)),
         )
         return [self._open(state, candidate, candidate.opened)]
 
+    def _course_of(self, found: list[Found]) -> Course | None:
+        if self._slow is None:
+            return None
+        return "persistent" if any(self._slow[one.row] for one in found) else "spike"
+
     def accept(self, state: EventState, time: float) -> list[Event]:
-        """Close the open anomaly at ``time`` (Unix seconds) as its values are the new normal."""
-        if state.anomaly is None:
-            return []
-        closed = replace(state.anomaly, closed=time, accepted=True)
-        state.anomaly, state.calm_run = None, 0
-        return [closed]
+        """Close the open anomalies at ``time`` (Unix seconds): their values are the new normal."""
+        closed = [replace(one.event, closed=time, accepted=True) for one in state.anomalies]
+        state.anomalies, state.rise = [], None
+        return closed
 
     def _open(self, state: EventState, candidate: Event, time: float) -> Event:
-        state.anomaly = replace(candidate, number=state.take_number(), opened=time)
-        state.candidate, state.above_run, state.calm_run, state.open_run = None, 0, 0, 0
-        return state.anomaly
+        event = replace(candidate, number=state.take_number(), opened=time)
+        state.anomalies = [OpenAnomaly(event, slow_run=state.slow_run)]
+        state.candidate, state.above_run, state.slow_run, state.open_run = None, 0, 0, 0
+        return event
 
     def _rated(self, score: float, ratio: float) -> Rated:
         """Return a score with the probability and severity of ``ratio``, the sample's score."""

@@ -1,7 +1,7 @@
 """The streaming forecaster: calibrated quantiles of the future of each scored channel.
 
     samples ─> steps (means on a coarser grid) ─> context ─┬─> network ─> offsets ─> Forecast
-                                │                          └─ impute, instance scaling
+                                │                          └─ impute, calendar, instance scaling
                                 └─> judged: what was forecast for this step, against it
 
 A patch Transformer, after Nie et al., "A Time Series is Worth 64 Words" (PatchTST), ICLR 2023:
@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.aggregated import Learnt
+from models.calendar import Calendar
 from models.coupling import Coupling
 from models.grid import ended_by
 from models.history import History
@@ -117,6 +118,7 @@ class Forecaster:
 
     Raises:
         BundleCorrupt: the network does not fit the manifest.
+        BundleError: this machine does not know the time zone of its calendar.
 
     """
 
@@ -133,6 +135,9 @@ class Forecaster:
         self._period_s = manifest.sampling.period_s
         self.coupling = (
             None if part.coupling is None else Coupling(part, part.coupling, self.channels)
+        )
+        self._calendar = (
+            None if part.calendar is None else Calendar(part.calendar, self.channels, self.step_s)
         )
         self._scale_min = part.scale_floor * np.array([c.scale for c in self.channels], np.float32)
         self._fade = 1.0 - 1.0 / JUDGED_MEMORY
@@ -265,21 +270,35 @@ class Forecaster:
             return filled
         trained = self.part.horizon_steps
         horizon = trained if horizon is None else horizon
-        quantiles, scale = self._quantiles(filled, offsets)
-        known = filled
+        known = self._less_usual(filled, number)
+        quantiles, scale = self._quantiles(known, offsets)
         while quantiles.shape[1] < horizon:
             known = np.concatenate([known, quantiles[:, -trained:, self.intervals.middle].T])
             known = known[-self.part.context_steps :]
             quantiles = self._appended(quantiles, self._quantiles(known, offsets)[0])
+        quantiles = self._with_usual(quantiles[:, :horizon], number)
         return Forecast(
             time=time,
             times=(number + np.arange(1, horizon + 1, dtype=np.float64)) * self.step_s,
             last=filled[-1],
             scale=scale,
-            quantiles=quantiles[:, :horizon],
+            quantiles=quantiles,
             trained_steps=trained,
             imputed=int(np.isnan(context[-self.part.context_steps :]).sum()),
         )
+
+    def _less_usual(self, context: Float32, number: int) -> Float32:
+        """Return a context (L, C) that ends with step ``number``, without what is usual."""
+        if self._calendar is None:
+            return context
+        return context - self._calendar.usual(np.arange(number - len(context) + 1, number + 1))
+
+    def _with_usual(self, quantiles: Float32, number: int) -> Float32:
+        """Return forecasts (C, H, Q) of the steps after ``number``, with what is usual then."""
+        if self._calendar is None:
+            return quantiles
+        ahead = np.arange(number + 1, number + 1 + quantiles.shape[1])
+        return quantiles + self._calendar.usual(ahead).T[:, :, None]
 
     def _appended(self, before: Float32, after: Float32) -> Float32:
         """Append a stretch to another; widen its deviations by the other's final deviations."""
@@ -315,6 +334,10 @@ class Forecaster:
         quantiles = widened * scale[:, None, None] + mean[:, None, None]
         if self.coupling is not None:
             quantiles += self.coupling.correction(context)[:, :, None]
+        if self.part.held:
+            median = quantiles[self.part.held, :, self.intervals.middle]
+            off = context[-1, self.part.held, None] - median
+            quantiles[self.part.held] += off[:, :, None]
         return quantiles, scale
 
     def _await(self, state: ForecastState, forecast: Forecast) -> None:

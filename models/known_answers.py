@@ -20,6 +20,7 @@ from models.forecaster import Forecaster, normalised
 from models.manifest import KNOWN_ANSWERS, ForecastPart, Manifest, StreamRules
 from models.messages import Event, Float32, Float64, NoForecast, Samples
 
+_STEP_MAX = 2**53  # the numbers of later steps are not exact as float64
 _DIGITS = 9  # nine significant digits preserve a float32 exactly
 
 
@@ -28,19 +29,22 @@ class Foretold(NamedTuple):
 
     context: Float32  # (L, C) in the channels' units
     quantiles: Float32  # (C, G, Q) in the channels' units, at the leads of the intervals
+    step: int  # number of the last step of the context; only a calendar makes it matter
 
 
-def foretell(forecaster: Forecaster, context: Float32) -> Foretold:
+def foretell(forecaster: Forecaster, context: Float32, step: int = 0) -> Foretold:
     """Return the forecast from ``context`` (L, C), with the exported offsets.
+
+    ``step`` is the number of its last step.
 
     Raises:
         BundleCorrupt: no forecast can be made from the context.
 
     """
-    made = forecaster.forecast(context, 0, forecaster.intervals.start())
+    made = forecaster.forecast(context, step, forecaster.intervals.start())
     if isinstance(made, NoForecast):
         raise BundleCorrupt(f"no forecast from the known context: {made.detail}")
-    return Foretold(context, made.quantiles[:, forecaster.intervals.leads - 1])
+    return Foretold(context, made.quantiles[:, forecaster.intervals.leads - 1], step)
 
 
 def record(samples: Samples, result: Result) -> bytes:
@@ -50,10 +54,12 @@ def record(samples: Samples, result: Result) -> bytes:
 
 def with_forecast(answers: bytes, foretold: Foretold) -> bytes:
     """Return the part ``answers`` with a forecaster's known answer added."""
-    forecast = {
+    forecast: dict[str, Any] = {
         "context": [_numbers(row) for row in foretold.context],
         "quantiles": [[_numbers(row) for row in rows] for rows in foretold.quantiles],
     }
+    if foretold.step:
+        forecast["step"] = foretold.step
     return _encoded(json.loads(answers) | {"forecast": forecast})
 
 
@@ -175,7 +181,7 @@ def _forecast_difference(detector: Detector, bundle: Bundle) -> float:
     if detector.forecaster is None:
         return 0.0
     expected = _read_foretold(bundle, detector.forecaster.part)
-    got = foretell(detector.forecaster, expected.context)
+    got = foretell(detector.forecaster, expected.context, expected.step)
     _, _, scale = normalised(expected.context.T, float(np.finfo(np.float32).tiny))
     return _largest(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]))
 
@@ -223,7 +229,8 @@ def _read_foretold(bundle: Bundle, part: ForecastPart) -> Foretold:
         answer = json.loads(bundle.parts[KNOWN_ANSWERS])["forecast"]
         context = np.array(answer["context"], np.float32)
         quantiles = np.array(answer["quantiles"], np.float32)
-    except (ValueError, KeyError, TypeError) as error:
+        step = answer.get("step", 0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleCorrupt(
             f"{bundle.source}: {KNOWN_ANSWERS} has no readable forecast: {error}"
         ) from error
@@ -231,7 +238,9 @@ def _read_foretold(bundle: Bundle, part: ForecastPart) -> Foretold:
     shape = (channels, len(part.intervals.leads_steps), len(part.quantiles))
     if context.shape != (part.context_steps, channels) or quantiles.shape != shape:
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has a forecast of the wrong shape")
-    return Foretold(context, quantiles)
+    if not isinstance(step, int) or abs(step) > _STEP_MAX:
+        raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has a forecast of step {step!r}")
+    return Foretold(context, quantiles, step)
 
 
 def _numbers(row: Float32) -> list[float | None]:

@@ -101,6 +101,9 @@ Reach = Annotated[
 # what a head of the network predicts: the next sample, or its difference from this one
 Head = Literal["value", "change"]
 Severity = Literal["low", "medium", "high"]
+# hours in a cycle of the calendar; see ``models.calendar``
+CYCLES: Final = {"day": 24, "week": 168}
+Cycle = Literal["day", "week"]
 # the features of a window of a fast channel; see ``models.features``
 FeatureKind = Literal[
     "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
@@ -349,6 +352,30 @@ class Events(_Part):
         ge=1, le=SAMPLES_MAX, description="Samples below the deadband until closed"
     )
     deadband: float = Field(gt=0, le=1, description="Closed below this part of the threshold")
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples until a persistent deviation is opened; none: on_samples",
+    )
+    further_ratio: float = Field(
+        0.0, ge=0, le=1000, description="A further event opens above this times the rest; 0: never"
+    )
+    rest_samples: int = Field(
+        50, ge=1, le=SAMPLES_MAX, description="Samples without a new maximum until it is at rest"
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(
+            serialize(self), persistent_on_samples=None, further_ratio=0.0, rest_samples=50
+        )
+
+    @model_validator(mode="after")
+    def _above_the_rest(self) -> Events:
+        if 0 < self.further_ratio < 1:
+            raise ValueError(f"further_ratio {self.further_ratio:g}: 0, or at least 1")
+        return self
 
 
 class Tail(_Part):
@@ -481,6 +508,17 @@ class CouplingPart(_Part):
     )
 
 
+class CalendarPart(_Part):
+    """What is usual at each hour of the day or of the week; see ``models.calendar``."""
+
+    zone: str = Field(max_length=64, description="Time zone of the machine, e.g. Europe/Berlin")
+    cycle: Cycle = Field(description="The hours are those of the day, or of the week from Monday")
+    usual: list[list[Finite]] = Field(
+        description="Per scored channel and hour of the cycle: distance from the channel's mean,"
+        " in scales, in the middle of the hour"
+    )
+
+
 class ForecastPart(_Part):
     """The forecaster: ``context -> quantiles`` of the steps after it; see ``models.forecaster``."""
 
@@ -504,11 +542,19 @@ class ForecastPart(_Part):
     coupling: CouplingPart | None = Field(
         None, description="None: each channel is forecast from its own past alone"
     )
+    calendar: CalendarPart | None = Field(
+        None, description="None: the forecast knows no hour of the day or week"
+    )
+    held: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        description="Indices, among the scored channels, of those whose forecast is their last"
+        " value",
+    )
     quantization: str = Field(description="e.g. dynamic-range-int8")
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), coupling=None)
+        return _without(serialize(self), coupling=None, calendar=None, held=[])
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastPart:
@@ -1007,10 +1053,14 @@ def _check_coupling(part: CouplingPart, channels: int, leads: int) -> None:
     _check_shape("coupling.effects", part.effects, (leads, channels, plans))
     if leads * channels * (inputs + plans) > OFFSETS_MAX:
         raise ValueError(f"forecaster.coupling has more than {OFFSETS_MAX} weights")
-    if any(at >= channels for at in part.plannable):
-        raise ValueError("coupling.plannable has an index that no scored channel has")
-    if len(set(part.plannable)) != len(part.plannable):
-        raise ValueError("coupling.plannable has an index twice")
+    _check_indices("coupling.plannable", part.plannable, channels)
+
+
+def _check_indices(name: str, found: list[int], channels: int) -> None:
+    if any(at >= channels for at in found):
+        raise ValueError(f"{name} has an index that no scored channel has")
+    if len(set(found)) != len(found):
+        raise ValueError(f"{name} has an index twice")
 
 
 def _check_forecaster(part: ForecastPart, channels: int) -> None:
@@ -1025,6 +1075,10 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
     if part.coupling is not None:
         _check_coupling(part.coupling, channels, shape[2])
+    if part.calendar is not None:
+        hours = CYCLES[part.calendar.cycle]
+        _check_shape("calendar.usual", [part.calendar.usual], (1, channels, hours))
+    _check_indices("held", part.held, channels)
     pending = 4 * part.slots * count
     if pending > PENDING_BYTES_MAX:
         raise ValueError(

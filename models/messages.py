@@ -34,6 +34,7 @@ Index = slice | Int64
 ALL = slice(None)
 
 EventKind = Literal["anomaly", "stuck", "missing", "silent", "gap", "limit", "limit_passed"]
+Course = Literal["spike", "persistent"]
 ClockQuality = Literal["synced", "unsynced", "unknown"]
 
 
@@ -156,6 +157,7 @@ class Scores(NamedTuple):
     ``score`` is the largest ratio of a smoothed error to the current threshold, over all error
     rows: 1 is the threshold. It is NaN if no score is possible: during warm-up, or when all
     channels are missing. ``probability`` is the share of normal operation with a higher score.
+    It is NaN while a stream settles, too.
     """
 
     times: Float64  # (n,) Unix seconds
@@ -266,6 +268,8 @@ class Event:
     limit: LimitForecast | LimitPassed | None = None  # of the kinds "limit" and "limit_passed"
     worst: float | None = None  # the sample to which ``score`` and ``channels`` belong
     accepted: bool = False  # closed because its values are taken as the new normal
+    course: Course | None = None  # of an anomaly so far; None: the detector does not tell
+    during: int | None = None  # number of the event that was open when this further one began
 
     @property
     def state(self) -> Literal["opened", "closed"]:

@@ -397,7 +397,7 @@ class Novelty(Watcher[NoveltyState]):
         seen = Exceedance(np.ones_like(ratio), np.fmax(ratio, held), ratio > 1)
         state.scores[begin:end] = np.fmax.reduce(ratio, axis=1)
         rules = self._events
-        if seen.outside.any() or state.events.anomaly is not None:
+        if seen.outside.any() or state.events.anomalies:
             rules = rules.rated_by(_unpack_tail(state.tail))
         events = rules.step(state.events, state.recent, begin, seen, runs)
         if end == self._settings.update_samples:

@@ -12,7 +12,7 @@ results as one by one. No score depends on future samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from models.interpreter import ForecastNetwork, Runtime, StepNetwork
 from models.manifest import FORECASTER, TelemanomManifest
 from models.messages import (
     ALL,
+    Bool,
     Event,
     Float32,
     Float64,
@@ -32,12 +33,16 @@ from models.messages import (
     Index,
     Int64,
     Samples,
+    Scores,
 )
-from models.score_tail import ScoreTail
+from models.score_tail import Rating, ScoreTail, StreamTail
 from models.sensors import SensorChecks
 from models.state import State
+from models.tail_fit import fit
 from models.telemanom import Telemanom
-from models.threshold import BlockPosition, DynamicThreshold
+from models.threshold import BlockPosition, DynamicThreshold, Limits
+
+NEWEST_BLOCKS = 3  # of the threshold; their scores show at once that a stream has changed
 
 
 class Pipeline:
@@ -64,7 +69,7 @@ class Pipeline:
         self._telemanom = Telemanom(manifest, self._network)
         self._threshold = DynamicThreshold(manifest.threshold, manifest.level_rows)
         self._sensors = SensorChecks(manifest)
-        self._events = EventRules(manifest, _known_levels(manifest))
+        self._events = EventRules(manifest, _known_levels(manifest), _slow_rows(manifest))
         self.forecaster = _forecaster(bundle, manifest, runtime)
         self._tail = None if manifest.tail is None else ScoreTail(manifest.tail)
         self._channels = len(manifest.channels)
@@ -104,9 +109,23 @@ class Pipeline:
         return saved.changed_parts(state, stream, self.digest)
 
     def step(self, state: State, samples: Samples) -> Result:
-        """Score the next ``samples`` of the only stream of ``state``."""
-        times, values = samples.times[:, None], samples.values[:, None]
-        return self.step_together(state, ALL, times, values).first(samples.times, self._tail)
+        """Score the next ``samples`` of the only stream of ``state``.
+
+        Samples of a stream that settles have no probability, because they are not judged.
+        """
+        results, begin = list[Result](), 0
+        while begin < len(samples.times) or not results:
+            room = self._threshold.room(state.threshold, ALL, len(samples.times) - begin)
+            block = slice(begin, begin + room)
+            rating, settled = self._rating(state, 0), state.threshold.settled.copy()
+            times, values = samples.times[block], samples.values[block]
+            scored = self.step_together(state, ALL, times[:, None], values[:, None])
+            result = scored.first(times, rating)
+            judged = self._threshold.settled(settled, ~np.isnan(scored.score))[:, 0]
+            result.scores.probability[~judged] = np.nan
+            results.append(result)
+            begin += room
+        return results[0] if len(results) == 1 else _joined(results)
 
     def step_together(
         self, state: State, who: Index, times: Float64, values: Float32
@@ -236,9 +255,11 @@ class Pipeline:
         for column in sorted(notable.union(self._watched(state, streams))):
             stream, first = int(streams[column]), int(begin[column])
             own = self._sensors.now(state.sensors, stream) if runs is None else runs.of(column)
-            told = self._events.step(
-                state.events[stream], state.recent.of(stream), first, seen.of(column), own
-            )
+            compared = seen.of(column)
+            rules = self._events
+            if compared.outside.any():
+                rules = rules.rated_by(self._rating(state, stream))
+            told = rules.step(state.events[stream], state.recent.of(stream), first, compared, own)
             state.watch(stream)
             events += [(column, event) for event in told]
         for column in self._threshold.full(state.threshold, who):
@@ -250,12 +271,53 @@ class Pipeline:
         events = state.events[stream]
         recent = state.recent.of(stream)
         accepted = self._threshold.accepts(events.open_samples)
+        limits = self._threshold.limits(state.threshold, stream)
         found = self._threshold.update(state.threshold, stream, events.open_samples)
-        told = self._events.found(events, recent, found)
+        state.ratings.pop(stream, None)
+        told: list[Event] = []
+        if found:
+            rules = self._events
+            if self._tail is not None:  # by the limits that were in force
+                rules = rules.rated_by(self._rated(self._tail, state, stream, limits))
+            told += rules.found(events, recent, found)
         if accepted:
             told += self._events.accept(events, float(recent.times[-1]))
         state.watch(stream)
         return told
+
+    def _rating(self, state: State, stream: int) -> Rating | None:
+        """Return how a stream's scores are rated until its next update; None: not at all."""
+        if self._tail is None:
+            return None
+        if stream not in state.ratings:
+            limits = self._threshold.limits(state.threshold, stream)
+            state.ratings[stream] = self._rated(self._tail, state, stream, limits)
+        return state.ratings[stream]
+
+    def _rated(self, tail: ScoreTail, state: State, stream: int, limits: Limits) -> Rating:
+        """Return the bundle's tail beside those of the stream's normal scores.
+
+        While the history has fewer scores than a block, the bundle's tail counts alone.
+        """
+        block = self._threshold.block_samples
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scores = self._threshold.normal_scores(state.threshold, stream, limits)
+        if len(scores) < block:
+            return tail
+        newest = scores[-NEWEST_BLOCKS * block :]
+        return StreamTail(tail, ScoreTail(fit(scores)), ScoreTail(fit(newest)))
+
+
+def _joined(results: Sequence[Result]) -> Result:
+    """Return the results of consecutive samples as one."""
+    scores, events, smoothed, threshold, forecasts = zip(*results, strict=True)
+    return Result(
+        Scores(*(np.concatenate(arrays) for arrays in zip(*scores, strict=True))),
+        [event for some in events for event in some],
+        np.concatenate(smoothed),
+        np.concatenate(threshold),
+        [forecast for some in forecasts for forecast in some],
+    )
 
 
 def _block_position(begin: Int64, streams: Int64, samples: int) -> BlockPosition:
@@ -279,6 +341,17 @@ def _known_levels(manifest: TelemanomManifest) -> Levels | None:
         low=center + (middle - half) * scale,
         high=center + (middle + half) * scale,
     )
+
+
+def _slow_rows(manifest: TelemanomManifest) -> Bool | None:
+    """Return the rows that show persistent deviations, (R,); None: all rows are alike.
+
+    These are the levels, and the errors of all spans but the shortest.
+    """
+    spans = np.array(manifest.smoothing.spans_samples)
+    errors = np.repeat(spans > spans.min(), manifest.prediction_size)
+    slow = np.concatenate([errors, np.ones(manifest.level_rows, np.bool_)])
+    return slow if slow.any() else None
 
 
 def _forecaster(bundle: Bundle, manifest: TelemanomManifest, runtime: Runtime) -> Forecaster | None:

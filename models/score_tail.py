@@ -18,11 +18,19 @@ This shape is the upper end of the shape's confidence interval, from the varianc
 "Parameter and Quantile Estimation for the Generalized Pareto Distribution", Technometrics 1987,
 section 3). With a shape of 1/2 or more, the scores would have an infinite variance. Such a shape is
 only assumed if the fit finds one. With fewer fitted scores, a score must be larger to be severe.
+
+A bundle's tail describes the recordings that it was calibrated on. A machine in another life, or
+one that has moved on, exceeds its levels far more often. So a stream has two tails of its own: of
+all normal scores that it remembers, and of the newest ones. The largest of the three probabilities
+counts: a score is rare only if all call it rare. The severity follows from the bundle's tail alone.
+A machine that wears out slowly makes its own scores common, and that must not make its alarm less
+urgent.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import numpy as np
 
@@ -33,6 +41,16 @@ FORESIGHT = 100.0  # the tail extrapolates to probabilities this many times belo
 CONFIDENCE = 1.2816  # standard deviations; one in ten estimates lies farther below the true shape
 _SHAPE_PLAUSIBLE = 0.5  # above it, scores and the shape's estimate have infinite variance
 _EXPONENTIAL = 1e-6  # a smaller shape is numerically zero, the exponential distribution
+
+
+class Rating(Protocol):
+    """How rare a score is in normal operation."""
+
+    def probability(self, scores: Float32 | Float64) -> Float64:
+        """Return the share of normal operation above each of ``scores``, 0 to 1; NaN for NaN."""
+
+    def cautious(self, score: float) -> float:
+        """Return the probability that determines the severity of a score."""
 
 
 class ScoreTail:
@@ -79,6 +97,22 @@ class ScoreTail:
         shape, ratio = self._cautious, self._share / min(probability, self._share)
         beyond = np.log(ratio) if shape < _EXPONENTIAL else (ratio**shape - 1.0) / shape
         return self._level + self._scale * float(beyond)
+
+
+class StreamTail:
+    """The tail of a bundle beside tails of a stream's own normal scores."""
+
+    def __init__(self, sealed: ScoreTail, *own: ScoreTail) -> None:
+        self._sealed, self._all = sealed, (sealed, *own)
+
+    def probability(self, scores: Float32 | Float64) -> Float64:
+        """Return the largest share of normal operation above each of ``scores``; NaN for NaN."""
+        found: Float64 = np.maximum.reduce([each.probability(scores) for each in self._all])
+        return found
+
+    def cautious(self, score: float) -> float:
+        """Return the probability that determines the severity, by the bundle's tail alone."""
+        return self._sealed.cautious(score)
 
 
 def _survival(beyond: Float64, shape: float) -> Float64:

@@ -13,16 +13,18 @@ import json
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from models.aggregated import Learnt
+from models.anomalies import OpenAnomaly, Rise
 from models.events import EventState, Recent
 from models.forecaster import ForecastState
 from models.history import PART_COLUMNS, History
 from models.messages import Contribution, Event, Float32, Int64, NoForecast
+from models.score_tail import Rating
 from models.sensors import SENSOR_KINDS, SensorState
 from models.telemanom import TelemanomState
 from models.threshold import ThresholdState
@@ -48,6 +50,8 @@ class State:
     events: list[EventState]  # (N)
     watched: set[int]  # the streams whose ``EventState.watched`` is true
     forecast: list[ForecastState]  # (N); empty where the bundle has no forecaster
+    # by stream, until its next update; not saved, since it follows from the history
+    ratings: dict[int, Rating] = field(default_factory=dict)
 
     def watch(self, stream: int) -> None:
         """Update ``watched`` for a stream, after its events changed."""
@@ -106,6 +110,7 @@ def adopt(state: State, stream: int, one: State) -> None:
     for name in Recent._fields:
         getattr(state.recent, name)[stream] = getattr(one.recent, name)[0]
     state.events[stream] = one.events[0]
+    state.ratings.pop(stream, None)
     state.watch(stream)
     if state.forecast:
         state.forecast[stream] = one.forecast[0]
@@ -308,10 +313,11 @@ def event_scalars(events: EventState) -> dict[str, Any]:
     return {
         "next_number": events.next_number,
         "above_run": events.above_run,
-        "calm_run": events.calm_run,
+        "slow_run": events.slow_run,
         "open_run": events.open_run,
         "candidate": events.candidate and asdict(events.candidate),
-        "anomaly": events.anomaly and asdict(events.anomaly),
+        "anomalies": [_anomaly_scalars(one) for one in events.anomalies],
+        "rise": events.rise and _rise_scalars(events.rise),
         "silence": events.silence and asdict(events.silence),
         "sensors": [asdict(event) for event in events.sensors.values()],
         "sensor_channels": [channel for _, channel in events.sensors],
@@ -322,10 +328,11 @@ def set_events(events: EventState, scalars: Mapping[str, Any]) -> None:
     """Set ``events`` to what ``event_scalars`` returned."""
     events.next_number = int(scalars["next_number"])
     events.above_run = int(scalars["above_run"])
-    events.calm_run = int(scalars["calm_run"])
+    events.slow_run = int(scalars.get("slow_run", 0))
     events.open_run = int(scalars["open_run"])
     events.candidate = scalars["candidate"] and _event(scalars["candidate"])
-    events.anomaly = scalars["anomaly"] and _event(scalars["anomaly"])
+    events.anomalies = _anomalies(scalars)
+    events.rise = _rise(scalars.get("rise"))
     events.silence = scalars["silence"] and _event(scalars["silence"])
     opened = [_event(saved) for saved in scalars["sensors"]]
     # an older version saved no channels, but had one event per channel
@@ -336,6 +343,57 @@ def set_events(events: EventState, scalars: Mapping[str, Any]) -> None:
         for channel, event in zip(channels, opened, strict=True)
         if event.kind == kind
     }
+
+
+def _anomaly_scalars(one: OpenAnomaly) -> dict[str, Any]:
+    return {
+        "event": asdict(one.event),
+        "calm_run": one.calm_run,
+        "slow_run": one.slow_run,
+        "base": _listed(one.base),
+    }
+
+
+def _anomalies(scalars: Mapping[str, Any]) -> list[OpenAnomaly]:
+    if "anomalies" not in scalars:  # an older version had one at most
+        one, calm_run = scalars["anomaly"], int(scalars["calm_run"])
+        return [OpenAnomaly(_event(one), calm_run)] if one else []
+    return [
+        OpenAnomaly(
+            _event(one["event"]), int(one["calm_run"]), int(one["slow_run"]), _row(one["base"])
+        )
+        for one in scalars["anomalies"]
+    ]
+
+
+def _rise_scalars(rise: Rise) -> dict[str, Any]:
+    return {
+        "highest": _listed(rise.highest),
+        "rest_run": rise.rest_run,
+        "base": _listed(rise.base),
+        "above_run": rise.above_run,
+        "candidate": rise.candidate and asdict(rise.candidate),
+    }
+
+
+def _rise(saved: dict[str, Any] | None) -> Rise | None:
+    if saved is None:
+        return None
+    return Rise(
+        np.array(saved["highest"], np.float32),
+        int(saved["rest_run"]),
+        _row(saved["base"]),
+        int(saved["above_run"]),
+        saved["candidate"] and _event(saved["candidate"]),
+    )
+
+
+def _listed(row: Float32 | None) -> list[float] | None:
+    return None if row is None else row.tolist()
+
+
+def _row(listed: list[float] | None) -> Float32 | None:
+    return None if listed is None else np.array(listed, np.float32)
 
 
 def _event(saved: dict[str, Any]) -> Event:

@@ -39,6 +39,13 @@ from models.messages import ALL, Bool, Float32, Float64, Index, Int64
 RATIO_MAX = np.float32(1e6)  # limit of a score; larger scores carry no more information
 
 
+class Limits(NamedTuple):
+    """The limits of one stream's error rows."""
+
+    threshold: Float32  # (R,)
+    calm: Float32  # (R,)
+
+
 # positions in blocks, (B, n): the same for all streams, or each stream's number with its own
 BlockPosition = tuple[slice, slice] | tuple[Int64, Int64]
 
@@ -186,6 +193,31 @@ class DynamicThreshold:
         shown = threshold.repeat(len(smoothed), axis=0)  # a copy: the update changes it
         return score, Exceedance(shown, ratio, outside, some)
 
+    def limits(self, state: ThresholdState, stream: int) -> Limits:
+        """Return a copy of the limits in force."""
+        return Limits(state.threshold[stream].copy(), state.calm[stream].copy())
+
+    def normal_scores(self, state: ThresholdState, stream: int, limits: Limits) -> Float32:
+        """Return the scores (n,) that a stream's normal samples have under ``limits``.
+
+        They follow from the history, so they are those of the newest samples that were judged
+        normal. Rows with fewer than ``update_samples`` errors are left out, and so are scores above
+        1: they came from unjudged samples or under wider limits. Some errors may be 0, so the
+        caller must set ``np.errstate``.
+        """
+        history, least = state.history[stream], self._settings.update_samples
+        rows = np.flatnonzero(history.written >= least)
+        if len(rows) == 0:
+            return np.empty(0, np.float32)
+        kept = [history.kept(row) for row in rows.tolist()]
+        count = min(len(errors) for errors in kept)
+        errors = np.stack([each[-count:] for each in kept])
+        ratio = errors / limits.threshold[rows, None]
+        if self._judges_calm:
+            np.fmax(ratio, limits.calm[rows, None] / errors, out=ratio)
+        score: Float32 = np.fmax.reduce(ratio, axis=0)
+        return score[score <= 1]
+
     def accepts(self, open_samples: int | None) -> bool:
         """Return whether ``update`` accepts the open anomaly as the new normal, which ends it."""
         settings = self._settings
@@ -221,11 +253,20 @@ class DynamicThreshold:
         return found
 
     def _settled(self, state: ThresholdState, who: Index, smoothed: Float32) -> Bool:
-        """Return which samples may be judged, (n, B)."""
-        scored = state.settled[who] + np.cumsum(~np.isnan(smoothed).all(axis=-1), axis=0)
-        state.settled[who] = np.minimum(scored[-1], self._settings.settle_samples)
+        """Return which samples may be judged, (n, B); count the scored samples."""
+        scored = np.asarray(~np.isnan(smoothed).all(axis=-1))
+        settled = self.settled(state.settled[who], scored)
+        so_far = state.settled[who] + scored.sum(axis=0)
+        state.settled[who] = np.minimum(so_far, self._settings.settle_samples)
         state.all_settled = bool(state.settled.min() >= self._settings.settle_samples)
-        return np.asarray(scored > self._settings.settle_samples)
+        return settled
+
+    def settled(self, before: Int64, scored: Bool) -> Bool:
+        """Return which samples (n, B) of streams may be judged.
+
+        ``scored`` (n, B) are those with a score, ``before`` (B,) is the ``settled`` of the streams.
+        """
+        return before + np.cumsum(scored, axis=0) > self._settings.settle_samples
 
     def _learn(self, state: ThresholdState, stream: int) -> list[Found]:
         block, history = state.block[stream].T, state.history[stream]

@@ -82,7 +82,7 @@ def signal_bundle(zoo_bundle: Bundle) -> Bundle:
         for channel in zoo_bundle.manifest.channels
     ]
     changes = {"channels": channels, "sources": [accel]}
-    manifest = zoo_bundle.manifest.model_copy(update=changes)
+    manifest = zoo_bundle.manifest.model_copy(update={"metrics": {}} | changes)
     parts = dict(zoo_bundle.parts)
     parts[KNOWN_ANSWERS] = with_features(parts[KNOWN_ANSWERS], manifest)
     files = {name: bundles.file_part(data) for name, data in parts.items()}
@@ -122,7 +122,9 @@ def forecasting_bundle(zoo_bundle: Bundle) -> Callable[..., Bundle]:
 
     def make(**changes: Any) -> Bundle:
         part = ForecastPart.model_validate(settings | changes)
-        manifest = zoo_bundle.manifest.model_copy(update={"forecaster": part})
+        # metrics of another file would be refused
+        changed = {"forecaster": part, "metrics": {}}
+        manifest = zoo_bundle.manifest.model_copy(update=changed)
         parts = {NETWORK: zoo_bundle.network, FORECASTER: network}
         forecaster = Forecaster(manifest, ForecastNetwork(network))
         steps = np.linspace(0, 1, part.context_steps, dtype=np.float32)[:, None]

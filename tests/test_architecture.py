@@ -130,6 +130,8 @@ ROOMS: dict[str, set[str]] = {
         "users",
         "wording",
     },
+    # archives of the gateway's files; the way back from an upgrade
+    "rescue": {"alarms", "commands", "config", "control", "health", "store"},
     "commands": {
         "alarms",
         "bundles",
@@ -192,6 +194,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/commands/options.py",
         "agent/commands/probe/commands.py",
         "agent/page/commands.py",
+        "agent/rescue/commands.py",
         "models/options.py",
         "trainer/cli.py",
         "trainer/registry/commands.py",
@@ -215,7 +218,11 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     "tensorflow": _TRAINING,
     "aeon": {"trainer/benchmark/counts.py"},
     "keras": _TRAINING,
-    "polars": {"trainer/datasets/parquet.py", "trainer/datasets/plain_blocks.py"},
+    "polars": {
+        "agent/collector/parquet.py",
+        "trainer/datasets/parquet.py",
+        "trainer/datasets/plain_blocks.py",
+    },
     "dask": {"trainer/fleet/dask_pool.py"},
     "distributed": {"trainer/fleet/dask_pool.py"},
     "sqlalchemy": {"trainer/datasets/database.py", "trainer/registry/store.py"},
@@ -392,6 +399,8 @@ def loaded_by(statement: str) -> set[str]:
         "import agent.control.client",
         "import agent.users",
         "import agent.page.run, agent.page.__main__, agent.page.commands",  # what serves the page
+        "import agent.rescue.backup, agent.rescue.restore, agent.rescue.rollback,"
+        " agent.rescue.support",
         "import agent.page.charts",  # its worker has all that
     ],
 )

@@ -12,6 +12,7 @@ import paho.mqtt.client as paho
 from agent.collector.enrolled import Enrolled
 from agent.collector.reading import Message
 from agent.collector.run import Collector
+from agent.collector.tidying import Keeping
 from agent.config.broker import MqttTable
 from agent.mqtt.client import Client
 from agent.mqtt.signer import read_signer
@@ -88,13 +89,23 @@ class Collecting:
         directory: Path,
         key: SecretKey | None = None,
         enrolled: Enrolled | None = None,
+        samples: Keeping | None = None,
         **more: Any,
     ) -> None:
-        """With ``key`` it signs, with ``enrolled`` it checks who a gateway is."""
+        """With ``key`` it signs, with ``enrolled`` it checks who a gateway is.
+
+        With ``samples`` it takes them, too.
+        """
         settings = MqttTable(host="127.0.0.1", port=port, **(FAST | more))
         self.messages: list[Message] = []
         self.collector = Collector(
-            settings, "plant", directory, self.messages.append, enrolled=enrolled, key=key
+            settings,
+            "plant",
+            directory,
+            self.messages.append,
+            enrolled=enrolled,
+            key=key,
+            samples=samples,
         )
         self._thread = threading.Thread(target=self.collector.run)
         self._thread.start()

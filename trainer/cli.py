@@ -513,7 +513,7 @@ def reproduce(
 
 
 @commands.command()
-@click.argument("data", type=_File, nargs=-1)
+@click.argument("data", type=click.Path(path_type=Path), nargs=-1)
 @click.option("--url", help="SQLAlchemy's URL of a database, without a password.")
 @click.option("--query", help="The SELECT statement to ask it.")
 @click.option("--password-env", help="Environment variable with the database's password.")
@@ -545,7 +545,9 @@ def init(
     force: bool,
     **settings: Any,
 ) -> int:
-    """Look at DATA (CSV, Parquet, .npy, .npz, or a query); write a configuration for train.
+    """Look at DATA (CSV, Parquet, .npy, .npz, a query, a folder); write a configuration for train.
+
+    A folder stands for the Parquet files below it, such as those of a collector.
 
     All DATA are recordings of one machine, of the same form. The command shows what it guessed,
     what it left out and why, and what it could not guess. Read and correct the configuration.

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from models.columns import Sought
 from models.environment import Names, Override, overrides
@@ -19,7 +19,7 @@ from models.errors import ConfigError
 from models.formats.cells import MISSING_WORDS, Decimal
 from models.formats.encodings import Encoding
 from models.formats.recording import Layout, Long
-from models.formats.times import ELAPSED, Times
+from models.formats.times import ELAPSED, Times, zone_named
 from models.manifest import (
     HORIZON_MAX,
     MAGNITUDE_MIN,
@@ -29,6 +29,7 @@ from models.manifest import (
     STEPS_MAX,
     WINDOW_SAMPLES_MAX,
     WINDOW_SAMPLES_MIN,
+    Cycle,
     Feature,
     Finite,
     Gap,
@@ -167,7 +168,8 @@ class DataTable(Table):
 
     files: list[str] = Field(
         [],
-        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz",
+        description="Paths or patterns, e.g. recordings/*.csv; also .csv.gz, .parquet, .npy, .npz;"
+        " a folder stands for all Parquet files below it",
     )
     queries: list[QueryTable] = Field([], description="Queries of databases, beside files")
     channel_column: str | None = Field(
@@ -507,6 +509,26 @@ class EventsTable(Table):
     deadband: float = Field(
         0.7, gt=0, le=1, description="An event closes below this fraction of the threshold"
     )
+    persistent_on_samples: int | None = Field(
+        None,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples of a persistent deviation (a level, or the error of a longer span)"
+        " until an event opens; default: on_samples",
+    )
+    further_ratio: float = Field(
+        1.5,
+        ge=0,
+        le=1000,
+        description="A further event opens while one is open, if a score rises above this times"
+        " what it had come to rest at, at least the threshold; 0: never",
+    )
+    rest_samples: int = Field(
+        50,
+        ge=1,
+        le=SAMPLES_MAX,
+        description="Samples without a new maximum of an open event until it is at rest",
+    )
 
 
 class CalibrateTable(Table):
@@ -807,6 +829,32 @@ class CouplingTable(Table):
     )
 
 
+class CalendarTable(Table):
+    """The hour of the day and of the week as inputs; a cycle ships only where it gains enough."""
+
+    zone: str | None = Field(
+        None,
+        description="Time zone of the machine, e.g. Europe/Berlin; absent: no calendar is tried",
+    )
+    cycles: list[Cycle] = Field(
+        ["day", "week"],
+        min_length=1,
+        description="Cycles that are tried: the hours of the day, or of the week",
+    )
+    margin: NotNegative = Field(
+        3.2,
+        description="A cycle ships only if its gain over the closed form without it is above this,"
+        " in standard errors of the gain over the origins; see coupling.margin",
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, zone: str | None) -> str | None:
+        if zone is not None:
+            zone_named(zone)
+        return zone
+
+
 class ForecastTable(Table):
     """The forecaster; without this table the bundle has none."""
 
@@ -829,6 +877,7 @@ class ForecastTable(Table):
     )
     maps: MapsTable = MapsTable()
     choice: ChoiceTable = ChoiceTable()
+    calendar: CalendarTable = CalendarTable()
     coupling: CouplingTable = CouplingTable()
     network: EncoderTable = EncoderTable()
     fit: ForecastFitTable = ForecastFitTable()

@@ -93,6 +93,8 @@ def alarm_document(
         "title": context.named(stream),
         "number": event.number,
         "kind": event.kind,
+        **({"course": event.course} if event.course else {}),
+        **({"during": event.during} if event.during else {}),
         "state": event.state,
         "onset": iso_time(event.onset),
         "opened": iso_time(event.opened),
@@ -228,6 +230,8 @@ def describe(alarm: Mapping[str, Any], time: Callable[[str], str] = str) -> str:
         what = f" (score {shown(alarm['score'], '.1f')})"
         if alarm.get("worst_at"):  # absent in alarms of older versions
             what, worst = "", f"; at its worst, {time(alarm['worst_at'])}{what}"
+    if alarm.get("during"):  # absent in most alarms
+        what += f" beside #{alarm['during']}"
     number = "(not stored yet)" if alarm["number"] is None else f"#{alarm['number']}"
     # separate from the kind: "high limit" would read as the limit's side
     grave = f", severity {alarm['severity']}," if "severity" in alarm else ""

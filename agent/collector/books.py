@@ -16,11 +16,11 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from agent.collector.filed import Filed, covers
 from agent.collector.quarantine import CONFLICT, CORRECTED, Entry, Quarantine
-from agent.collector.reading import Message, Source
+from agent.collector.reading import Chunk, Message, Source
 from agent.collector.retention import (
     FOREVER,
     LOOK_S,
@@ -28,6 +28,7 @@ from agent.collector.retention import (
     BookKey,
     Keeping,
     Row,
+    Space,
     drop,
     older_than_s,
     to_drop,
@@ -50,6 +51,10 @@ from agent.store.sqlite import (
 from models.errors import StoreError
 from models.signed import parted
 
+if TYPE_CHECKING:
+    from agent.collector.samples import Shelved
+    from agent.collector.tidying import Keeping as SamplesKeeping
+
 Taken = Literal["new", "far", "repeated", "conflict", "corrected"]
 
 _TOLD_MAX = 10_000  # gateways whose status is remembered
@@ -58,8 +63,17 @@ _TOLD_MAX = 10_000  # gateways whose status is remembered
 class Collected:
     """The collector's database; one thread of one process uses it."""
 
-    def __init__(self, directory: Path, site: str, keeping: Keeping = FOREVER) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        site: str,
+        keeping: Keeping = FOREVER,
+        samples: SamplesKeeping | None = None,
+    ) -> None:
+        """Set up; ``samples`` is how much is kept of samples; None: none are taken."""
         self._path = directory / COLLECTED
+        self._samples_keeping = samples
+        self.samples: Shelved | None = None
         self._site = site
         self._keeping = keeping
         self._next_look_s = -math.inf  # monotonic
@@ -88,8 +102,27 @@ class Collected:
             self.shelf = Shelf(
                 self._path, self._database, self._site, self._filed, self._keeping.bytes_max
             )
+            if self._samples_keeping is not None:
+                self.samples = self._shelved(self._samples_keeping)
             self._closing = opening.pop_all()
         return self
+
+    def _shelved(self, keeping: SamplesKeeping) -> Shelved:
+        from agent.collector.samples import Shelved  # loads numpy
+
+        return Shelved(self._path, self._database, self._site, self._keeping.bytes_max, keeping)
+
+    def take_samples(self, chunk: Chunk, samples: Shelved) -> int:
+        """Take in a chunk of samples with the next commit; return how many are new.
+
+        Raises:
+            Refused: there is no room, or its numbers belong to other samples.
+            StoreError: the database cannot be read.
+
+        """
+        taken = samples.take(chunk)
+        self._touched[chunk.source] = None
+        return taken
 
     def __exit__(self, *_: object) -> None:
         """Close the database; drop everything that is not committed."""
@@ -193,6 +226,10 @@ class Collected:
                 self._filed.add(message)
             self.shelf.write(self._touched)
             self.quarantine.write()
+            if self.samples is not None:
+                self.samples.write()
+        if self.samples is not None:
+            self.samples.written()
         written, self._waiting = list(self._waiting.values()), {}
         self.shelf.let_go()
         return written
@@ -211,7 +248,8 @@ class Collected:
         if now_s < self._next_look_s:
             return 0
         with errors_of(self._path):
-            beside = (self.shelf.room, self.quarantine)
+            beside: list[Space] = [self.shelf.room, self.quarantine]
+            beside += [] if self.samples is None else [self.samples]
             rows = to_drop(self._database, self._site, self._keeping, time.time(), beside)
             books = unused_books(self._database)
         if rows or books or self._keeping.days_max is not None:
@@ -268,7 +306,7 @@ class Collected:
         also = [list(one) for one in book.acknowledged(self._told.get(source, 0))]
         if self.shelf.is_full() and not self._touched:  # touched books are not on the disk yet
             self.shelf.let_go()
-        return json.dumps(
-            {"epoch": source.epoch, "through_seq": book.through, "also": also},
-            separators=(",", ":"),
-        ).encode()
+        said: dict[str, Any] = {"epoch": source.epoch, "through_seq": book.through, "also": also}
+        if self.samples is not None and (recent := self.samples.recent(source)):
+            said["samples"] = recent
+        return json.dumps(said, separators=(",", ":")).encode()

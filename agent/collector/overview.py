@@ -28,6 +28,12 @@ _GATEWAYS: Final = """
             AND quarantine.gateway = messages.gateway AND quarantine.epoch = messages.epoch
             AND cause = 'conflict') AS conflicts
     FROM messages GROUP BY site, gateway, epoch"""
+_SAMPLES: Final = """
+    SELECT site, gateway, epoch, stream, samples, newest, missed, received AS last_received,
+        (SELECT count(*) FROM chunks WHERE chunks.site = sampled.site
+            AND chunks.gateway = sampled.gateway AND chunks.epoch = sampled.epoch
+            AND chunks.stream = sampled.stream) AS chunks_waiting
+    FROM sampled ORDER BY site, gateway, epoch, stream"""
 _ENTRIES: Final = """
     SELECT id, received, cause, reason, site, gateway, epoch, seq, topic, body FROM quarantine
     WHERE ? IN (cause, '') ORDER BY id DESC LIMIT ?"""
@@ -59,6 +65,10 @@ def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, 
                 row | {"last_received": _time(row["last_received"])}
                 for row in _rows(connection, _GATEWAYS)
             ]
+            samples = [
+                row | {"last_received": _time(row["last_received"]), "newest": _time(row["newest"])}
+                for row in _rows(connection, _SAMPLES)
+            ]
             running = locked(lock_of(path))
             signs = [row["last_received"] for row in gateways if row["last_received"]]
             return {
@@ -69,6 +79,7 @@ def overview(directory: Path, cause: str | None, entries_max: int) -> dict[str, 
                     "trouble": None if running is False else trouble_in(directory),
                 },
                 "gateways": gateways,
+                "samples": samples,
                 "refused": [row | {"last": iso_time(row["last"])} for row in refused],
                 "quarantine": [
                     row | {"received": iso_time(row["received"]), "body": _text(row["body"])}
@@ -105,6 +116,13 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
             f" up to {one['last_seq']}, complete through {one['through_seq'] or 0},"
             f" {one['superseded']} superseded, {one['conflicts']} in conflict; the newest arrived"
             f" at {one['last_received'] or 'an unknown time'}"
+        )
+    for one in document["samples"]:
+        missed = f"; its gateway dropped {one['missed']} before" if one["missed"] else ""
+        yield (
+            f"{one['site']}/{one['gateway']} epoch {one['epoch']}: {one['samples']} samples of"
+            f" {one['stream']} up to {one['newest']}, {one['chunks_waiting']} chunks in no file"
+            f" yet{missed}"
         )
     for one in document["refused"]:
         yield f"{one['site']}: {one['count']} not accepted, {one['cause']}; the last {one['last']}"

@@ -7,7 +7,7 @@ collector trusts the topic. The body must agree with it.
 from __future__ import annotations
 
 import json
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from agent.config.kinds import NAME
 from agent.dialects.topics import ROOT, gateway_topic
@@ -17,13 +17,24 @@ from agent.uplink.acknowledgements import GONE_MAX
 from models.errors import Unproven
 from models.printable import printable
 
+if TYPE_CHECKING:
+    from agent.dialects.samples import Samples
+
 Cause = Literal[
-    "unreadable", "too_large", "disagrees", "implausible", "unsigned", "wrong_gateway", Unproven
+    "unreadable",
+    "too_large",
+    "disagrees",
+    "implausible",
+    "no_room",
+    "unsigned",
+    "wrong_gateway",
+    Unproven,
 ]
 
+SAMPLES: Final = "samples"
 _EPOCH_CHARACTERS_MAX: Final = 64
 _MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most
-_OF_A_STREAM: Final = ("alarm", "transition", "summary")
+_OF_A_STREAM: Final = ("alarm", "transition", "summary", SAMPLES)
 _KINDS: Final = (*_OF_A_STREAM, "health", "gone", "status")
 
 
@@ -59,6 +70,17 @@ class Gone(NamedTuple):
     ranges: list[Range]
 
 
+class Chunk(NamedTuple):
+    """A chunk of samples of a stream."""
+
+    source: Source
+    stream: str
+    about: dict[str, Any]  # see ``agent.dialects.samples``
+    data: bytes
+    samples: Samples
+    missed: int  # samples of all streams that its gateway dropped before it sent them
+
+
 class Status(NamedTuple):
     """The highest number that a gateway has assigned, from its status."""
 
@@ -74,11 +96,16 @@ class _Place(NamedTuple):
     stream: str | None
 
 
-def subscriptions(site: str) -> list[str]:
+def subscriptions(site: str, with_samples: bool = False) -> list[str]:
     """Return the topic filters for all messages of a site's gateways except their status."""
-    kinds = [kind for kind in _KINDS if kind != "status"]
+    kinds = [kind for kind in _KINDS if kind != "status" and (with_samples or kind != SAMPLES)]
     levels = [f"{kind}/+" if kind in _OF_A_STREAM else kind for kind in kinds]
     return [gateway_topic(site, "+", level) for level in levels]
+
+
+def is_of_samples(topic: str) -> bool:
+    """Whether a topic is one of chunks of samples."""
+    return topic.split("/")[4:5] == [SAMPLES]
 
 
 def gateway_of(topic: str) -> str | None:
@@ -113,6 +140,34 @@ def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status:
         return Message(source, seq, topic, body, [] if merged is None else _merged(merged, seq))
     except ValueError as error:
         raise Refused("implausible", str(error)) from error
+
+
+def read_chunk(topic: str, head: bytes, data: bytes, site: str) -> Chunk:
+    """Return a chunk of samples from what its message says, and its bytes.
+
+    Raises:
+        Refused: no gateway writes such a message.
+
+    """
+    from agent.dialects.samples import unpacked  # loads numpy
+
+    place = _place(topic, site)
+    try:
+        document = _document(head)
+        epoch, seq, about = _numbered(document)
+    except (ValueError, RecursionError) as error:
+        raise Refused("unreadable", str(error)) from error
+    _agree(document, topic, place, site, f"{place.gateway}/{epoch}/{seq}")
+    if place.stream is None or not NAME.fullmatch(place.stream):  # it becomes part of a path
+        raise Refused("disagrees", f"{printable(str(place.stream))} is not a valid name")
+    missed: Any = about.get("missed")
+    try:
+        if not is_number(missed) or not 0 <= missed < 2**63:
+            raise ValueError("missed is missing or wrong")
+        samples = unpacked(about, data)
+    except ValueError as error:
+        raise Refused("implausible", str(error)) from error
+    return Chunk(Source(place.gateway, epoch), place.stream, about, data, samples, missed)
 
 
 def _place(topic: str, site: str) -> _Place:
@@ -164,7 +219,7 @@ def _agree(document: dict[str, Any], topic: str, place: _Place, site: str, name:
             said = printable(str(document.get(key)), 80)
             raise Refused("disagrees", f"{key} is {said}, but the topic says {value}")
     identity = str(document.get("id"))
-    numbered = place.kind not in ("gone", "status")
+    numbered = place.kind not in ("gone", "status", SAMPLES)
     if not (identity == name if numbered else identity.startswith(f"{name}/")):
         raise Refused("disagrees", f"id is {printable(identity, 80)}, not {name}")
 

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
@@ -33,6 +33,8 @@ from agent.collector.reading import (
     Source,
     Status,
     gateway_of,
+    is_of_samples,
+    read_chunk,
     read_message,
     subscriptions,
 )
@@ -61,10 +63,13 @@ from agent.mqtt.connection import (
 )
 from agent.mqtt.payload import BYTES_MAX
 from agent.mqtt.version import Version
-from models.errors import ConfigError
+from models.errors import ConfigError, StoreError
 from models.keys import SecretKey, ed25519, read_secret
 from models.printable import printable
 from models.settings import explain
+
+if TYPE_CHECKING:
+    from agent.collector.tidying import Keeping as SamplesKeeping
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,6 +78,7 @@ _ROWS_MAX = 500
 _WAITING_MAX = 20_000
 _TELL_S = 60.0  # between two log messages about the same thing
 _ONLINE: Final = b'{"state":"online"}'
+_ONLINE_FOR_SAMPLES: Final = b'{"state":"online","samples":true}'
 _OFFLINE: Final = b'{"state":"offline"}'
 
 
@@ -107,8 +113,11 @@ class Collector:
         keeping: Keeping = FOREVER,
         enrolled: Enrolled | None = None,
         key: SecretKey | None = None,
+        samples: SamplesKeeping | None = None,
     ) -> None:
+        """Set up; ``samples`` is how much is kept of samples; None: none are taken."""
         self._settings = settings
+        self._samples = samples
         self._enrolled = enrolled  # None: no gateway's signature can be checked
         self._key = key  # None: messages to gateways are not signed
         self._keeping = keeping
@@ -119,7 +128,7 @@ class Collector:
         self._stopping = threading.Event()
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten, twins,
-        # overwritten
+        # overwritten; of samples: samples, chunks_repeated, samples_filed, files_dropped
         self.counters: Counter[str] = Counter()
         self.rejected: Counter[Cause] = Counter()
         self._twins = Twins()
@@ -143,6 +152,8 @@ class Collector:
             "%d messages differ from the stored message with their number; both are kept, see"
             " fieldwatch-agent collected; the last one is %s"
         )
+        self._unfiled_log = _Tally("samples not written to files, trying again (%d times): %s")
+        self._files_dropped_log = _Tally("%d files with samples dropped, %s")
         self._rejected_logs: dict[Cause, _Tally] = {}
         self._key_reminder = Reminder("this collector's key is no longer revoked")
         self._trouble = Trouble(directory)
@@ -158,7 +169,7 @@ class Collector:
             StoreError: the database cannot be used; only messages in it were acknowledged.
 
         """
-        with Collected(self._directory, self.site, self._keeping) as collected:
+        with Collected(self._directory, self.site, self._keeping, self._samples) as collected:
             voice = Voice(self._key, collected)
             while not self._stopping.is_set():
                 try:
@@ -168,6 +179,8 @@ class Collector:
                         _LOG.warning("link lost: %s; trying again", error)
                     self.backoff.failed()
                 self._stopping.wait(self.backoff.wait_s())
+            while self.file_samples(collected, all_of_it=True):
+                pass
 
     def _connect_and_collect(self, collected: Collected, voice: Voice) -> None:
         connection = Connection(
@@ -178,7 +191,8 @@ class Collector:
             received_waiting_max=_WAITING_MAX,
         )
         status = central_status_topic(self.site)
-        online, offline = voice.say(status, _ONLINE), voice.say(status, _OFFLINE)  # in this order
+        state = _ONLINE if self._samples is None else _ONLINE_FOR_SAMPLES
+        online, offline = voice.say(status, state), voice.say(status, _OFFLINE)  # in this order
         try:
             connection.open(status, offline)
             broker = self._version.answer(connection, self._stopping)
@@ -186,7 +200,8 @@ class Collector:
                 return
             _LOG.info("collecting from %s", self.site)
             statuses = connection.subscribe([gateway_topic(self.site, "+", "status")])
-            connection.subscribe([*subscriptions(self.site), status])
+            topics = subscriptions(self.site, self._samples is not None)
+            connection.subscribe([*topics, status])
             connection.publish(status, online, retain=True)
             self._collect(_Collecting(self, connection, broker, collected, voice, statuses, online))
             connection.publish(status, offline, retain=True)
@@ -208,6 +223,9 @@ class Collector:
             return  # our own status, or one that somebody cleared
         if topic.endswith(f"/alarm/{CHECK_STREAM}") or body.startswith(CHECK_BEGINS):
             return  # of `fieldwatch-agent check`
+        if is_of_samples(topic):
+            self._take_samples(topic, body, collected)
+            return
         try:
             body = self._decoded(body)
             if self._enrolled is not None:
@@ -218,6 +236,42 @@ class Collector:
             self._keep(said, collected)
         except Refused as error:
             self.reject(topic, error.cause, str(error), collected, body)
+
+    def _take_samples(self, topic: str, body: bytes, collected: Collected) -> None:
+        if collected.samples is None:
+            return  # of an earlier subscription
+        from agent.dialects.samples import Refused as NoSamples
+        from agent.dialects.samples import parted
+
+        try:
+            head, data = parted(body)
+            if self._enrolled is not None:
+                self._enrolled.check(topic, head)
+            chunk = read_chunk(topic, head, data, self.site)
+            new = collected.take_samples(chunk, collected.samples)
+            self.counters["samples"] += new
+            self.counters["chunks_repeated"] += not new
+        except NoSamples as error:
+            self.reject(topic, "unreadable", str(error), collected, body)
+        except Refused as error:
+            kept = b"" if error.cause == "no_room" else body  # its gateway sends it again
+            self.reject(topic, error.cause, str(error), collected, kept)
+
+    def file_samples(self, collected: Collected, all_of_it: bool = False) -> bool:
+        """Write some samples to files if that is due, and drop old files; return whether any."""
+        if collected.samples is None:
+            return False
+        try:
+            count = collected.samples.file_some(all_of_it)
+            dropped = collected.samples.drop_old()
+        except StoreError as error:
+            self._unfiled_log.add(1, str(error))
+            return False
+        self.counters["samples_filed"] += count
+        if dropped:
+            self.counters["files_dropped"] += dropped
+            self._files_dropped_log.add(dropped, "by --samples-days-max or --samples-bytes-max")
+        return bool(count)
 
     @staticmethod
     def _decoded(body: bytes) -> bytes:
@@ -306,6 +360,8 @@ class Collector:
             log.tell()
         self._twins_log.tell()
         self._overwritten_log.tell()
+        self._unfiled_log.tell()
+        self._files_dropped_log.tell()
 
     def committed(self, messages: list[Message]) -> None:
         """Pass on messages that are on the disk."""
@@ -356,6 +412,9 @@ class _Collecting:
         self._commit()
 
     def _is_full(self) -> bool:
+        samples = self._collected.samples
+        if samples is not None and samples.is_full:
+            return True
         return self._taken >= _ROWS_MAX or self._collected.shelf.is_full()
 
     def _take_in(self, wait_s: float) -> None:
@@ -406,6 +465,10 @@ class _Collecting:
             self._to_tell |= dict.fromkeys(self._collected.touched())
             self._taken = 0
         self._collector.drop_old(self._collected)
+        self._tell_gateways()
+        self._collector.file_samples(self._collected)
+
+    def _tell_gateways(self) -> None:
         while self._to_tell and len(self._in_flight) < self._window:
             source = next(iter(self._to_tell))
             del self._to_tell[source]
@@ -425,6 +488,13 @@ class _Collecting:
             self._overwritten = False
             self._collector.overwritten()
             self._connection.publish(self._status_topic, self._online, retain=True)
+
+
+def _check_parquet() -> None:
+    from agent.collector.parquet import missing  # loads numpy
+
+    if (reason := missing()) is not None:
+        raise ConfigError(f"--samples: {reason}")
 
 
 def _revoked(key: SecretKey, why: str) -> str:
@@ -451,11 +521,13 @@ def run(
     keys: Path | None = None,
     key: Path | None = None,
     require_signatures: bool = False,
+    samples: SamplesKeeping | None = None,
 ) -> None:
     """Collect until SIGTERM or SIGINT; ``broker`` has settings of the table ``[mqtt]``.
 
     ``keys`` is the directory of the public keys that the collector trusts, ``key`` its own secret
-    key. With ``require_signatures`` it accepts only gateways that have a key there.
+    key. With ``require_signatures`` it accepts only gateways that have a key there. ``samples`` is
+    how much is kept of samples; None: none are taken.
 
     Raises:
         ConfigError: the settings contradict each other, the site's name is invalid, or a key
@@ -474,6 +546,8 @@ def run(
         raise ConfigError(f"site = {printable(site)!r}: {error}") from error
     if require_signatures and keys is None:
         raise ConfigError("--require-signatures needs --keys: the keys of the gateways")
+    if samples is not None:
+        _check_parquet()
     log_to_stderr("%(levelname)s %(message)s", logging.INFO)
     enrolled = None if keys is None else Enrolled(keys, site, require_signatures)
     secret = None if key is None else read_secret(key, "collector")
@@ -484,7 +558,7 @@ def run(
         if enrolled is not None and enrolled.why_revoked(secret) is not None:
             raise ConfigError(f"{key}: this key is revoked in {keys}; make a new one")
         _LOG.info("messages to gateways are signed with key %s", secret.key_id.hex())
-    collector = Collector(settings, site, directory, on_message, keeping, enrolled, secret)
+    collector = Collector(settings, site, directory, on_message, keeping, enrolled, secret, samples)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: collector.stop())
     with Watch(collector.stop):

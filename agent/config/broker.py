@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from agent.config.commands import CommandsTable
-from agent.config.kinds import Count, FilePath
+from agent.config.kinds import Count, FilePath, TopicName
 from models.manifest import Positive
 from models.settings import Table
 from models.validation import Field, field_validator, model_validator
@@ -68,6 +68,52 @@ class BrokerTable(Table):
         return self
 
 
+class SamplesTable(Table):
+    """The samples that central ops receives, after everything else."""
+
+    enabled: bool = Field(
+        False,
+        description="Whether this gateway sends its samples with score and quality, once nothing"
+        " else waits; it begins with the samples that come after this is first set",
+    )
+    day_bytes_max: int = Field(
+        10_000_000,
+        ge=2**16,
+        description="Bytes of samples sent in a day (UTC), without the headers of MQTT and below;"
+        " the rest waits in the store, whose oldest samples are deleted first",
+    )
+    streams: list[TopicName] | None = Field(
+        None, min_length=1, description="The streams whose samples are sent; absent: all"
+    )
+    interval_s: Positive = Field(
+        300.0,
+        le=86_400,
+        description="Time between two transmissions; longer ones make larger chunks, which compress"
+        " better",
+    )
+    chunk_bytes_max: int = Field(
+        32_768,
+        ge=2**12,
+        le=2**18,
+        description="Largest size of a chunk before its compression; an alarm waits for at most one"
+        " chunk",
+    )
+    require_synced_clock: bool = Field(
+        True,
+        description="Keep samples back while the gateway's clock is known not to be synchronised,"
+        " as their times may be corrected later; false sends them as they are",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> SamplesTable:
+        if self.chunk_bytes_max > self.day_bytes_max // 2:
+            raise ValueError(
+                f"chunk_bytes_max {self.chunk_bytes_max} is above half of day_bytes_max"
+                f" {self.day_bytes_max}"
+            )
+        return self
+
+
 class MqttTable(BrokerTable):
     """The broker; without this table the agent sends nothing."""
 
@@ -116,6 +162,7 @@ class MqttTable(BrokerTable):
         "none", description="Compression of each of these messages; zstd needs the extra zstd"
     )
 
+    samples: SamplesTable = Field(SamplesTable(), description="The samples of the streams")
     commands: CommandsTable = Field(
         CommandsTable(), description="Commands that central ops sends to this gateway"
     )

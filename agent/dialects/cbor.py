@@ -1,7 +1,7 @@
 """The same messages as CBOR (RFC 8949): fewer bytes, with the same names and values.
 
 Only this file loads the library. Status and gone stay JSON: they are few, and so anybody can read
-whether a gateway is online.
+whether a gateway is online. So does what a chunk of samples says about itself.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Cbor:
         self.origin = origin
         self._json = CloudEvents(origin, signer)
         self.status, self.gone = self._json.status, self._json.gone
+        self.samples = self._json.samples
 
     def record(self, record: Record) -> Message:
         """Return the message to send for a record."""

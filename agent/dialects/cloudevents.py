@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from agent.dialects.dialect import Beside, LinkState, Message, Topic
+from agent.dialects.dialect import SAMPLES_FOLLOW, Beside, LinkState, Message, Topic
 from agent.dialects.topics import gateway_topic
 from agent.mqtt.payload import JSON
 from agent.mqtt.signer import Signer
@@ -77,10 +77,31 @@ class CloudEvents:
         data = packed({"ranges": [list(one) for one in ranges]})
         return self._beside("gone", data, time, seq, suffix, clock)
 
-    def _beside(
-        self, kind: Beside, data: bytes, time: float, seq: int, suffix: str, clock: str
+    def samples(
+        self,
+        stream: str,
+        about: Mapping[str, Any],
+        data: bytes,
+        time: float,
+        seq: int,
+        suffix: str,
+        clock: str,
     ) -> Message:
-        record = Record(seq, kind, None, iso_time(time), clock, None, None, data)
+        """Return a chunk of samples; see ``Dialect``."""
+        topic, head = self._beside("samples", packed(dict(about)), time, seq, suffix, clock, stream)
+        return Message(topic, head + SAMPLES_FOLLOW + data)
+
+    def _beside(
+        self,
+        kind: Beside,
+        data: bytes,
+        time: float,
+        seq: int,
+        suffix: str,
+        clock: str,
+        stream: str | None = None,
+    ) -> Message:
+        record = Record(seq, kind, stream, iso_time(time), clock, None, None, data)
         return self.record(record, f"/{suffix}")
 
     def _in_common(

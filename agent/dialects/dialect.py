@@ -1,24 +1,27 @@
 """The interface of a dialect of the uplink.
 
 A **record** is sent when the window and its topic allow it, and again with the same bytes until it
-is acknowledged. Besides records there are two messages without a number:
+is acknowledged. Besides records there are three messages without a number:
 
 - the **status**: the link is up (birth), or not (death; the broker publishes it as the last will).
   It is retained. The last will is made when the connection opens: its time and ``seq`` are of that
   moment, not of the loss. ``seq`` is the highest number given so far, so that ops sees what is
   still to come.
 - **gone**: which numbers will not come (any more). Only a collector gets it.
+- **samples**: a chunk of a stream's samples (``agent.dialects.samples``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple, Protocol, Self
+from typing import Any, Final, Literal, NamedTuple, Protocol, Self
 
 from agent.store.record import Origin, Record
 
 LinkState = Literal["online", "offline"]
-Beside = Literal["status", "gone"]
+Beside = Literal["status", "gone", "samples"]
+
+SAMPLES_FOLLOW: Final = b"\n"  # after a message about samples, which has no line end
 
 
 class Topic(str):
@@ -53,7 +56,7 @@ class Dialect(Protocol):
     """Encodes the messages of one gateway; the sender's thread uses it."""
 
     origin: Origin
-    content_type: str  # of records; status and gone are JSON in every dialect
+    content_type: str  # of records; the other messages are JSON in every dialect
 
     def record(self, record: Record) -> Message:
         """Return the message to send for a record; it is the same each time."""
@@ -87,5 +90,29 @@ class Dialect(Protocol):
         """Return the message about numbers that will not come: ranges of first and last number.
 
         The other arguments are those of ``status``.
+        """
+        ...
+
+    def samples(
+        self,
+        stream: str,
+        about: Mapping[str, Any],
+        data: bytes,
+        time: float,
+        seq: int,
+        suffix: str,
+        clock: str,
+    ) -> Message:
+        """Return a chunk of samples; see ``agent.dialects.samples``.
+
+        Args:
+            stream: whose samples they are.
+            about: what the message says about them.
+            data: their bytes.
+            time: when it is sent, Unix seconds.
+            seq: as in ``status``, and so the other two.
+            suffix: see ``seq``.
+            clock: see ``seq``.
+
         """
         ...

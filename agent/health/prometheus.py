@@ -293,6 +293,19 @@ def _uplink(link: Document) -> Iterator[Metric]:
     yield Metric("uplink_denied_topics", "gauge", "Topics we may not publish to.", denied)
     if link.get("central"):
         yield from _central(link["central"])
+    if link.get("samples"):  # absent in old statuses
+        yield from _samples(link["samples"])
+
+
+def _samples(samples: Document) -> Iterator[Metric]:
+    yield _count("uplink_samples_sent_total", "Samples confirmed.", samples["sent"])
+    missed = samples["missed"]
+    yield _count("uplink_samples_missed_total", "Samples dropped before they were sent.", missed)
+    refused = samples["refused"]
+    yield _count("uplink_samples_refused_total", "Samples that are not accepted.", refused)
+    behind, used = [Value(samples["behind"])], [Value(samples["day_bytes"])]
+    yield Metric("uplink_samples_behind", "gauge", "Samples still to be sent.", behind)
+    yield Metric("uplink_samples_day_bytes", "gauge", "Bytes of samples sent that day.", used)
 
 
 def _central(central: Document) -> Iterator[Metric]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from agent.alarms.document import describe as describe_alarm
 from agent.alarms.document import gravest_first, not_stored, span, time_to_limit
@@ -271,6 +271,8 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
     yield from _twin(link.get("twin"))  # absent in old statuses
     if link["central"]:
         yield from _central(link["central"])
+    if (samples := link.get("samples")) is not None:  # absent in old statuses
+        yield from _samples(samples)
     if link["expired"]:
         yield f"          {link['expired']} health messages were too old to be sent"
     if refused := link.get("refused"):  # absent in old statuses
@@ -284,6 +286,27 @@ def uplink_lines(link: Document | None) -> Iterator[str]:
         yield f"          DENIED by the broker, messages wait: {', '.join(denied)}"
     if link["parked"]:
         yield f"          {link['parked']} messages that the broker does not accept: see the log"
+
+
+_WAITS: Final = {
+    "budget": "the budget of the day is used up",
+    "clock": "the clock is not synchronised, or times are being corrected",
+    "collector": "no collector says that it takes samples",
+    "store": "the store cannot be read",
+    "retry": "the last chunk was not taken; another try follows",
+}
+
+
+def _samples(samples: Document) -> Iterator[str]:
+    waits = _WAITS.get(samples["waits_for"] or "", "")
+    yield (
+        f"          samples: {samples['sent']} sent, {samples['behind']} to send;"
+        f" {samples['day_bytes']} of {samples['day_bytes_max']} bytes on {samples['day']}"
+        + (f"; WAITING: {waits}" if waits else "")
+    )
+    lost = {key: samples[key] for key in ("missed", "refused") if samples[key]}
+    if lost:
+        yield f"          samples NOT SENT: {_counts(lost)}"
 
 
 def _twin(twin: Document | None) -> Iterator[str]:

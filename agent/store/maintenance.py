@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.journal import log_to_stderr
+from agent.store.copies import GOING_BACK, keep_copy
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.salvage import Numbers, Report, mend
 from agent.store.sqlite import (
@@ -30,6 +31,7 @@ from agent.store.sqlite import (
     open_for_writing,
     outdated,
 )
+from agent.store.switch import finish
 from models import console
 from models.errors import StoreError
 from models.printable import printable
@@ -87,12 +89,17 @@ class Helper:
 
 
 def bring_up_to_date(directory: Path) -> None:
-    """Create the files in ``directory``, or migrate them if they are old.
+    """Create the files in ``directory``, or migrate them if they are old; a copy is kept.
+
+    A way back after an upgrade that a power cut interrupted is completed first.
 
     Raises:
         StoreError: it failed; the text states why.
 
     """
+    with errors_of(directory):
+        if finish(directory / GOING_BACK):
+            _LOG.warning("%s: the way back to the former version is complete", directory)
     if not any(outdated(directory / name) for name in (RECORDS, READINGS)):
         return
     with errors_of(directory):
@@ -146,6 +153,7 @@ def _say(report: Report) -> None:
 
 def _make(directory: Path) -> None:
     with errors_of(directory), lock(directory / LOCK):
+        keep_copy(directory)
         for name in (RECORDS, READINGS):
             try:
                 open_for_writing(directory / name, "FULL").close()

@@ -232,6 +232,24 @@ def _m004_collected(database: Database) -> None:
     )
 
 
+def _m005_collected(database: Database) -> None:
+    """Add chunks of samples that are in no file yet, and how far each stream's are stored."""
+    _execute(
+        database,
+        """CREATE TABLE chunks (
+            id INTEGER PRIMARY KEY, site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL,
+            stream TEXT NOT NULL, about TEXT NOT NULL, data BLOB NOT NULL, received REAL NOT NULL
+        ) STRICT""",
+        "CREATE INDEX chunks_stream ON chunks (site, gateway, epoch, stream, id)",
+        """CREATE TABLE sampled (
+            site TEXT NOT NULL, gateway TEXT NOT NULL, epoch TEXT NOT NULL, stream TEXT NOT NULL,
+            through INTEGER NOT NULL, newest REAL NOT NULL, samples INTEGER NOT NULL,
+            missed INTEGER NOT NULL, received REAL NOT NULL,
+            PRIMARY KEY (site, gateway, epoch, stream)
+        ) STRICT, WITHOUT ROWID""",
+    )
+
+
 def _m002_readings(database: Database) -> None:
     """Drop the index by stream: each commit wrote one index page per stream."""
     _execute(database, "DROP INDEX samples_stream")
@@ -329,5 +347,11 @@ MIGRATIONS: Final[dict[str, list[Callable[[Database], None]]]] = {
         _m005_readings,
         _m006_readings,
     ],
-    COLLECTED: [_m001_collected, _m002_collected, _m003_collected, _m004_collected],
+    COLLECTED: [
+        _m001_collected,
+        _m002_collected,
+        _m003_collected,
+        _m004_collected,
+        _m005_collected,
+    ],
 }

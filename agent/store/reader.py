@@ -46,6 +46,15 @@ class Stored(NamedTuple):
     quality: bytes | None  # u1; None: all measured, or an older version did not store it
 
 
+class Ringed(NamedTuple):
+    """A chunk of the ring, with its place among the samples of all streams."""
+
+    number: int  # of its first sample
+    rows: int
+    stream: str
+    stored: Stored
+
+
 class Reader:
     """Reads both files; one thread uses it."""
 
@@ -243,6 +252,22 @@ class Reader:
             " WHERE number >= ? AND number < ? AND stream = ? ORDER BY number",
             [since, until, stream],
         )
+
+    def rows_from(self, first: int, below: int, limit: int) -> list[Ringed]:
+        """Return the next chunks of all streams with sample numbers from ``first``, in order.
+
+        The first chunk may begin before ``first``; none begins at ``below`` or after it.
+        """
+        columns = self._query(READINGS, "SELECT name FROM pragma_table_info('samples')", [])
+        quality = "quality" if ("quality",) in columns else "NULL"  # of an older version's file
+        rows = self._query(
+            READINGS,
+            f"""SELECT number, rows, stream, times, readings, scores, {quality} FROM samples
+            WHERE number >= ifnull((SELECT max(number) FROM samples WHERE number <= ?), 0)
+            AND number < ? AND number + rows > ? ORDER BY number LIMIT ?""",  # noqa: S608 - no input in it
+            [first, below, first, limit],
+        )
+        return [Ringed(number, count, stream, Stored(*row)) for number, count, stream, *row in rows]
 
     def next_sample(self) -> int:
         """Return the number after the newest sample of all streams; 1 if there is none."""

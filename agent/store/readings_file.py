@@ -34,6 +34,7 @@ class ReadingsFile:
         self._ring = Ring(ring_rows_max)
         self.history = _history(history_bytes_max)
         self._next_sync = 0.0  # of the samples
+        self.durable = 0  # samples below this number are on the disk
         self._unsynced = False  # whether some samples are written but perhaps not on the disk
         # since the start
         self._evicted = 0  # samples, for the size
@@ -56,6 +57,10 @@ class ReadingsFile:
     def next_sample(self) -> int:
         """Number of the next sample; all streams share one count."""
         return self._ring.next_sample
+
+    def number_from(self, number: int) -> None:
+        """Give no lower number to a new sample: those below were sent, and the file may be new."""
+        self._ring.next_sample = max(self._ring.next_sample, number)
 
     @property
     def rows(self) -> int:
@@ -87,6 +92,8 @@ class ReadingsFile:
             raise
         if due:
             self._next_sync = time.monotonic() + SYNC_S
+        if durable:
+            self.durable = self._ring.next_sample
         self._unsynced = not durable and (self._unsynced or bool(batch.samples))
         self._evicted += evicted
         self.history.written()

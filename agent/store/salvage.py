@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import sqlite3
 import time
 from collections import deque
@@ -467,7 +468,7 @@ def _number(
         if isinstance(epoch, str) and isinstance(last_seq, int) and last_seq >= (highest or 0):
             numbers = Numbers(epoch, last_seq)
     if numbers is None:
-        _begin_epoch(new)
+        begin_epoch(new)
         return "new"
     new.executemany(
         "UPDATE meta SET value = ? WHERE key = ?",
@@ -476,8 +477,8 @@ def _number(
     return "kept"
 
 
-def _begin_epoch(new: Connection) -> None:
-    """Number the waiting messages from 1, in their order."""
+def begin_epoch(new: Connection) -> None:
+    """Begin a new epoch: number the waiting messages from 1, in their order."""
     rows = new.execute(f"SELECT {COLUMNS} FROM outbox ORDER BY seq").fetchall()  # noqa: S608
     new.execute("DELETE FROM outbox")
     for seq, record in enumerate(map(Record._make, rows), 1):
@@ -485,7 +486,10 @@ def _begin_epoch(new: Connection) -> None:
         if b'"merged":' in data:  # numbers of the old epoch
             data = packed({key: v for key, v in record.read().items() if key != "merged"})
         new.execute(INSERT, record._replace(seq=seq, data=data))
-    new.execute("UPDATE meta SET value = ? WHERE key = 'last_seq'", [len(rows)])
+    new.executemany(
+        "UPDATE meta SET value = ? WHERE key = ?",
+        [(secrets.token_hex(8), "epoch"), (len(rows), "last_seq")],
+    )
 
 
 def reports(path: Path) -> list[Report]:

@@ -298,13 +298,66 @@ def outdated(path: Path) -> bool:
     refuse_obstacles(path, writing=True)
     if not path.exists():
         return True
+    version = version_of(path)
+    return version is not None and version < current_version(path.name)
+
+
+def version_of(path: Path) -> int | None:
+    """Return the version of a file's tables; None if the file is absent or damaged."""
+    if not path.exists():
+        return None
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     with contextlib.closing(connection):
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
         except sqlite3.Error:
-            return False
-    return bool(version < len(MIGRATIONS[path.name]))
+            return None
+    return int(version)
+
+
+def bytes_on_disk(path: Path) -> int:
+    """Return the size of a database with its log; 0 if it is absent."""
+    parts = (path, log_of(path))
+    return sum(part.stat().st_size for part in parts if part.exists())
+
+
+def snapshot(path: Path, into: Path) -> None:
+    """Write a copy of a database to a new file: as of one moment, also while its writer commits.
+
+    Raises:
+        StoreError: the database cannot be read, or the copy cannot be written.
+
+    """
+    with errors_of(path), contextlib.closing(open_for_reading(path)[0]) as source:
+        with contextlib.closing(sqlite3.connect(into, isolation_level=None)) as copy:
+            copy.execute("PRAGMA synchronous = OFF")  # it is synced as a whole
+            source.backup(copy)
+            copy.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _sync(into)
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+@contextlib.contextmanager
+def beside(path: Path, other: Path | None) -> Iterator[Connection]:
+    """Open a database that nobody uses, with another one attached as ``other``, to be read only.
+
+    What is written is on the disk at the end.
+
+    Raises:
+        StoreError: one of them cannot be opened, or the disk fails.
+
+    """
+    with errors_of(path):
+        uri = path.absolute().as_uri()
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+        with contextlib.closing(connection):
+            if other is not None:
+                connection.execute("ATTACH ? AS other", [f"{other.absolute().as_uri()}?mode=ro"])
+            yield connection
 
 
 def open_for_reading(path: Path) -> tuple[Connection, bool]:

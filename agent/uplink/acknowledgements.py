@@ -30,6 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 ALSO_MAX = 100  # ranges above through_seq in an acknowledgement
 GONE_MAX = 1000  # ranges in a gone message
+SAMPLES_MAX = 16  # chunks of samples in an acknowledgement
 _LOOK_ROWS = 5000  # rows of the outbox per search for gone messages
 LOOK_S = 1.0  # between two such searches
 
@@ -47,6 +48,9 @@ class Central:
         self._acknowledged_topic = acknowledged_topic(site, gateway)
         self.topics = (self._status_topic, self._acknowledged_topic)
         self.online = False
+        self.takes_samples = False
+        # the last numbers of chunks of samples that it has stored lately, on this connection
+        self.stored_samples: frozenset[int] = frozenset()
         self.rejected: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         self.through_seq: int | None = None  # None: nothing received on this connection
         self._also = Ranges()
@@ -71,6 +75,7 @@ class Central:
         """Discard this connection's messages: on the next one the broker repeats the valid ones."""
         self._be_online(online=False)
         self.through_seq, self._also = None, Ranges()
+        self.takes_samples, self.stored_samples = False, frozenset()
         self._told = []
 
     def _be_online(self, online: bool) -> None:
@@ -126,6 +131,7 @@ class Central:
         if self.online != (state == "online"):
             _LOG.info("the collector is %s", state)
         self._be_online(state == "online")
+        self.takes_samples = self.online and said.get("samples") is True
 
     def _take_acknowledgement(self, said: dict[str, Any], last_seq: int) -> None:
         through: Any = said.get("through_seq")
@@ -141,6 +147,7 @@ class Central:
                 "foreign_epoch",
                 f"it is for epoch {printable(epoch, 64)}; this database has {self._epoch}",
             )
+        self.stored_samples = _samples(said.get("samples", []))
         highest = also[-1][1] if also else through
         # numbers that are too high must not hide the valid ones
         self.through_seq, self._also = min(through, last_seq), Ranges(also)
@@ -197,3 +204,12 @@ class Central:
             "rejected": dict(self.rejected),
             "trust": self.words.document(),
         }
+
+
+def _samples(numbers: Any) -> frozenset[int]:
+    """Return the last numbers of chunks of samples in an acknowledgement."""
+    if not isinstance(numbers, list) or len(numbers) > SAMPLES_MAX:
+        raise Rejected("malformed", "samples is not a short list")
+    if not all(is_number(number) for number in numbers):
+        raise Rejected("malformed", "samples has something that is no number")
+    return frozenset(numbers)

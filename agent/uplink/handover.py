@@ -10,6 +10,7 @@ import logging
 import threading
 from typing import Any
 
+from agent.uplink.progress import Progress
 from agent.uplink.sender import Uplink
 
 _LOG = logging.getLogger(__name__)
@@ -18,8 +19,10 @@ _LOG = logging.getLogger(__name__)
 class Relay:
     """Holds at most one uplink at a time; the loop's thread uses it."""
 
-    def __init__(self, uplink: Uplink | None) -> None:
+    def __init__(self, uplink: Uplink | None, progress: Progress | None = None) -> None:
+        """Set up; ``progress`` is that of the samples, over all uplinks."""
         self._uplink = uplink
+        self.progress = progress or Progress()
         self._following: Uplink | None = None
         self._goodbye: threading.Thread | None = None  # while the uplink is being replaced
         self._drained = False  # whether its acknowledged numbers were fetched
@@ -27,7 +30,7 @@ class Relay:
     def start(self) -> None:
         """Begin to send."""
         if self._uplink:
-            self._uplink.start()
+            self._uplink.start(self.progress)
 
     def replace(self, following: Uplink | None) -> None:
         """End the uplink, and then start ``following``."""

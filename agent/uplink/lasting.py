@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent.uplink.acknowledgements import Central
     from agent.uplink.denials import Denials
     from agent.uplink.link import Ledger, Link
+    from agent.uplink.samples import SampleLane
     from agent.uplink.twin import Twin
 
 
@@ -31,3 +32,4 @@ class Lasting:
     denials: Denials
     twin: Twin
     guard: Guard
+    samples: SampleLane | None  # None: samples are not sent

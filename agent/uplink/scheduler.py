@@ -63,6 +63,15 @@ class Scheduler:
         self._link.expired += 1
         return True
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits for its turn, or for the collector, after ``next`` found nothing.
+
+        Messages of a topic that the broker denies do not count: they may wait for ever.
+        """
+        full = self._central is not None and self._central.unconfirmed.full
+        return not (full or self._link.held or self._lanes.wait_s() is not None)
+
     def wait_s(self) -> float:
         """Return how long to wait for something to send, unless an event comes earlier."""
         waits = [LOOK_S, self._waiting.wait_s()]

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from agent.config.broker import MqttTable
     from agent.dialects.dialect import LinkState, Message
     from agent.store.record import Origin
+    from agent.uplink.progress import Progress
+    from agent.uplink.samples import SampleLane
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,6 +97,7 @@ class Uplink:
         self._damaged = threading.Event()  # the outbox
         # a twin may wait between connections as long as we do without being gone
         self._twin = Twin(origin, self._run_id, max(QUIET_S, 3 * settings.backoff_max_s))
+        self._samples = self._lane(settings) if settings.samples.enabled else None
         self._lasting = Lasting(
             settings,
             self._link,
@@ -106,11 +109,27 @@ class Uplink:
             Denials(settings.denied_retry_s),
             self._twin,
             guard or Guard(),
+            self._samples,
         )
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
 
-    def start(self) -> None:
-        """Begin to send."""
+    def _lane(self, settings: MqttTable) -> SampleLane:
+        from agent.uplink.samples import SampleLane  # needs numpy, as no other part of the uplink
+
+        return SampleLane(
+            settings.samples,
+            self._dialect,
+            self._last_seq,
+            self._central,
+            settings.central_timeout_s,
+            settings.unsubscribed_retry_s,
+        )
+
+    def start(self, progress: Progress | None = None) -> None:
+        """Begin to send; ``progress`` is that of the samples."""
+        if self._samples is not None and progress is not None:
+            progress.begin()
+            self._samples.progress = progress
         self._thread.start()
 
     def acknowledged(self) -> list[int]:
@@ -163,6 +182,7 @@ class Uplink:
             "refused": link.refused,
             "twin": self._twin.document(),
             "central": self._central.document() if self._central else None,
+            "samples": self._samples.document() if self._samples else None,
         }
 
     def stop(self) -> None:

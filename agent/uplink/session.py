@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from agent.store.record import Record
     from agent.uplink.acknowledgements import Central
     from agent.uplink.lasting import Lasting
+    from agent.uplink.samples import SampleLane
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Session:
             lasting.settings.ack_timeout_s,
         )
         self._scheduler = Scheduler(outbox, lasting, self._window, self._waiting)
+        self._samples = lasting.samples
         self._packet_bytes_max = broker.packet_bytes_max
         self._next_look = time.monotonic() + RENEWAL_LOOK_S
         self._renewed = False  # password, certificates or keys; then this connection finishes
@@ -98,6 +100,8 @@ class Session:
         """Record that the broker ended the connection: a topic in flight may be the reason."""
         self._denials.dropped(self._window.topics)
         self._link.denied = self._denials.topics
+        if self._samples is not None:
+            self._samples.lost()
 
     def _tell_status(self) -> None:
         """Publish the status if it has changed, before all waiting messages."""
@@ -129,6 +133,8 @@ class Session:
                 self._tell_status()
                 self._follow_central()
                 self._fill()
+                if not stopping.is_set():
+                    self._send_samples()
             wait_s = self._scheduler.wait_s()
             if stopping.is_set() or self._renewed:
                 now = time.monotonic()
@@ -190,6 +196,21 @@ class Session:
                 *(self._link.published - before, len(self._window)),
                 *(self._link.acknowledged, self._link.published),
             )
+
+    def _send_samples(self) -> None:
+        """Send a chunk of samples if nothing else is to be sent, and nothing is in flight."""
+        if self._samples is None or self._window or not self._scheduler.idle:
+            return
+        room = self._packet_bytes_max - _PUBLISH_OVERHEAD_BYTES
+        chunk = self._samples.next(self._outbox, room)
+        if chunk is None or self._must_wait(chunk.topic):
+            return
+        self._scheduler.look_again()  # a message may have come while the chunk was made
+        self._fill()
+        if self._window or not self._scheduler.idle:
+            return
+        self._samples.sent()
+        self._publish(Sent(chunk.topic, None, samples=True), chunk.body)
 
     def _send(self, record: Record) -> None:
         if self._guard.refuses(record.data):
@@ -293,6 +314,8 @@ class Session:
             self._scheduler.begin_again()
         elif self._waiting.taken(sent.topic):
             self._scheduler.catch_up()
+        if sent.samples and self._samples is not None:
+            self._answered_samples(self._samples, answer)
         if sent.seq is None:  # a status is finished once the broker retains it
             return
         if self._central is not None and (answer.failed or answer.code == NO_SUBSCRIBER):
@@ -306,6 +329,14 @@ class Session:
             self._taken(sent.seq)
             if self._waiting.release(sent.topic):
                 self._scheduler.catch_up()
+
+    def _answered_samples(self, samples: SampleLane, answer: Acknowledged) -> None:
+        if answer.code in _NEVER - _DENIED:
+            samples.never(answer.reason)
+        elif answer.failed or answer.code == NO_SUBSCRIBER:
+            samples.hold()
+        else:
+            samples.taken()
 
     def _taken(self, seq: int) -> None:
         """Handle a message that the broker has: it is done, or the collector must confirm it."""

@@ -20,8 +20,9 @@ class Sent(NamedTuple):
     """A message that the broker has not answered yet."""
 
     topic: Topic
-    seq: int | None  # None: not from the outbox, but a status or a gone message
+    seq: int | None  # None: not from the outbox, but a status, a gone message or samples
     status: bool = False
+    samples: bool = False
 
 
 class Window:

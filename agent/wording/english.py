@@ -22,6 +22,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "duration.years": "{count} years",
     "list.and": "{first} and {last}",
     # the first sentence
+    "sentence.further": "{sentence} (a further fault beside alarm #{number})",
     "sentence.for": "{sentence}, for {lasted_s}",
     "sentence.over": "{sentence}; over after {lasted_s}",
     "anomaly.lower": "{machine}: {channel} lower than expected",
@@ -107,6 +108,9 @@ TEXTS: Final[Mapping[str, str]] = {
         "nothing now: readings kept coming, but none has a time in between. The device lost them,"
         " or its clock was set"
     ),
+    "course.spike": "a short peak so far",
+    "course.persistent": "a persistent deviation",
+    "during.alarm": "a fault of its own, which began while alarm #{number} was open",
     # how sure, and what it rests on
     "sure.certain": "certain: it was measured",
     "sure.limit": "certain: measured values were beyond the limit",
@@ -207,6 +211,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "label.state": "state",
     "label.priority": "priority",
     "label.sure": "how sure",
+    "label.course": "course",
+    "label.during": "further",
     "label.outlook": "can wait",
     "label.suspect": "check",
     "label.operating": "operation",

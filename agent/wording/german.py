@@ -22,6 +22,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "duration.years": "{count} Jahren",
     "list.and": "{first} und {last}",
     # the first sentence
+    "sentence.further": "{sentence} (weitere Störung neben Alarm #{number})",
     "sentence.for": "{sentence}, seit {lasted_s}",
     "sentence.over": "{sentence}; vorbei nach {lasted_s}",
     "anomaly.lower": "{machine}: {channel} niedriger als erwartet",
@@ -116,6 +117,9 @@ TEXTS: Final[Mapping[str, str]] = {
         " sie, oder seine Uhr wurde gestellt"
     ),
     # how sure, and what it rests on
+    "course.spike": "bisher eine kurze Spitze",
+    "course.persistent": "eine anhaltende Abweichung",
+    "during.alarm": "eine eigene Störung; sie begann, als Alarm #{number} offen war",
     "sure.certain": "sicher: es wurde gemessen",
     "sure.limit": "sicher: gemessene Werte lagen jenseits der Grenze",
     "sure.forecast": "eine Vorhersage; Wahrscheinlichkeit {chance_share}",
@@ -215,6 +219,8 @@ TEXTS: Final[Mapping[str, str]] = {
     "label.state": "Zustand",
     "label.priority": "Priorität",
     "label.sure": "wie sicher",
+    "label.course": "Verlauf",
+    "label.during": "weitere",
     "label.outlook": "kann warten",
     "label.suspect": "prüfen",
     "label.operating": "Betrieb",

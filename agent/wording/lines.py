@@ -90,6 +90,18 @@ def suspect(alarm: Alarm, told: Language) -> str | None:
     return told.text(Message("suspect.sensor", known))
 
 
+def course(alarm: Alarm, told: Language) -> str | None:
+    """Return whether the alarm is of a spike or of a persistent deviation; None: not known."""
+    found = alarm.get("course")
+    return found and told.text(Message(f"course.{found}"))
+
+
+def during(alarm: Alarm, told: Language) -> str | None:
+    """Return which alarm was open when this further fault began; None: none was."""
+    number = alarm.get("during")
+    return number and told.text(Message("during.alarm", {"number": str(number)}))
+
+
 def operating(alarm: Alarm, told: Language) -> str | None:
     """Return the operating point at the onset, and whether training covered it; None: unknown."""
     found = alarm.get("operating")

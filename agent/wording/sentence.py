@@ -53,6 +53,8 @@ def first_sentence(
     if level := parameters.get("level"):  # of a limit, a word of the language
         parameters["level"] = told.text(Message(f"level.{level}"))
     text = told.text(Message(message.key, parameters))
+    if number := alarm.get("during"):
+        text = told.text(Message("sentence.further", {"sentence": text, "number": str(number)}))
     end_s = now_s if alarm["closed"] is None else _seconds(alarm["closed"])
     onset_s = _seconds(alarm["onset"])
     if end_s is None or onset_s is None or alarm["kind"] == "gap":

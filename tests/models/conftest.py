@@ -30,7 +30,7 @@ def changed(zoo_bundle: Bundle) -> Change:
     """Change some settings of the reference bundle: ``changed(events={"on_samples": 1})``."""
 
     def change(**tables: dict[str, Any]) -> Bundle:
-        manifest = zoo_bundle.manifest
+        manifest = zoo_bundle.manifest.model_copy(update={"metrics": {}})
         for name, values in tables.items():
             table = getattr(manifest, name).model_copy(update=values)
             manifest = manifest.model_copy(update={name: table})

@@ -57,6 +57,13 @@ def scale(pipeline: Pipeline) -> float:
     return pipeline.manifest.channels[0].scale
 
 
+def test_a_level_out_of_its_range_is_a_persistent_deviation(
+    pipeline: Pipeline, drifting: Samples
+) -> None:
+    events = pipeline.step(pipeline.start(), drifting).events
+    assert {event.course for event in events if event.kind == "anomaly"} == {"persistent"}
+
+
 def test_a_level_is_the_smoothed_value(pipeline: Pipeline) -> None:
     samples = recorded(40, 200)
     samples.values[120:125, 2] = np.nan

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from agent.inputs.plant import CHANNELS, PERIOD_S
 from models.bundle import Bundle
 from models.detector import BatchResult, Result
+from models.events import severity_of
 from models.messages import ALL, Event, Samples
 from models.pipeline import Pipeline
+from models.score_tail import ScoreTail
 from models.state import StateMismatch
 from tests.models.conftest import START_S, Change, recorded
 
@@ -65,6 +67,57 @@ def test_cuts_and_restarts_change_nothing(
             state = pipeline.restore(saved)
     assert np.array_equal(np.concatenate(scores), whole.scores.score, equal_nan=True)
     assert events == whole.events
+
+
+def test_probabilities_do_not_depend_on_cuts_and_restarts(
+    pipeline: Pipeline, eventful: Samples, whole: Result
+) -> None:
+    state, saved, found = pipeline.start(), dict[str, bytes](), []
+    for begin in range(0, 2400, 37):
+        result = pipeline.step(state, eventful.part(begin, min(begin + 37, 2400)))
+        found.append(result.scores.probability)
+        saved |= pipeline.changed_parts(state)
+        state = pipeline.restore(saved)
+    np.testing.assert_array_equal(np.concatenate(found), whole.scores.probability)
+
+
+def test_a_stream_that_is_livelier_than_its_calibration_learns_its_own_tail(
+    pipeline: Pipeline,
+) -> None:
+    """These errors are smoothed less than those of the calibration, so their scores are higher."""
+    scores = pipeline.step(pipeline.start(), recorded(5, 1500)).scores
+    tail = pipeline.manifest.tail
+    assert tail is not None
+    calibrated = ScoreTail(tail).probability(scores.score)
+    assert np.mean(calibrated[500:] <= 0.01) > 0.1
+    assert np.mean(scores.probability[500:] <= 0.01) < 0.03
+    assert (scores.probability[21:] >= calibrated[21:]).all()
+
+
+def test_an_event_has_the_probability_of_its_worst_sample(
+    pipeline: Pipeline, whole: Result
+) -> None:
+    rated = 0
+    tail = pipeline.manifest.tail
+    assert tail is not None
+    for event in whole.events:
+        at = np.flatnonzero(whole.scores.score == np.float32(event.score))
+        if event.kind == "anomaly" and len(at):
+            rated += 1
+            assert event.probability == whole.scores.probability[at[0]]
+            assert event.probability >= ScoreTail(tail).probability(np.array([event.score]))[0]
+            cautious = ScoreTail(tail).cautious(event.score)
+            assert event.severity == severity_of(cautious, pipeline.manifest.severities)
+    assert rated > 1
+
+
+def test_while_a_stream_settles_no_score_has_a_probability(changed: Change) -> None:
+    settling = Pipeline(changed(threshold={"settle_samples": 100}))
+    state, samples = settling.start(), recorded(40, 500)
+    scores = [settling.step(state, samples.part(at, at + 50)).scores for at in range(0, 500, 50)]
+    known = ~np.isnan(np.concatenate([each.score for each in scores]))
+    rated = ~np.isnan(np.concatenate([each.probability for each in scores]))
+    assert np.array_equal(rated, known & (np.cumsum(known) > 100))
 
 
 def test_a_save_writes_little_and_only_what_changed(pipeline: Pipeline, eventful: Samples) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.manifest import Tail
-from models.score_tail import FORESIGHT, ScoreTail
+from models.score_tail import FORESIGHT, ScoreTail, StreamTail
 from models.tail_fit import fit
 from trainer.detector import score_tail as checking
 
@@ -86,6 +86,20 @@ def test_a_short_calibration_seldom_calls_normal_operation_high(draw: str) -> No
     fits = [ScoreTail(fit(make(1500).astype(np.float32))) for _ in range(400)]
     too_rare = np.mean([one.cautious(true) < HIGH / 10 for one in fits])
     assert too_rare < 0.1
+
+
+def test_of_several_tails_the_largest_probability_counts() -> None:
+    calm, restless = ScoreTail(tail()), ScoreTail(tail(scores=[0.3, 0.5, 0.9], samples=300))
+    both, scores = StreamTail(calm, restless), np.array([0.1, 0.55, 1.0, 3.0, np.nan])
+    expected = np.maximum(calm.probability(scores), restless.probability(scores))
+    assert np.array_equal(both.probability(scores), expected, equal_nan=True)
+    assert both.probability(scores)[3] == restless.least  # also what short data can tell
+
+
+def test_the_tail_of_a_stream_changes_no_severity() -> None:
+    calm, restless = ScoreTail(tail()), ScoreTail(tail(scores=[0.3, 0.5, 0.9], samples=300))
+    for score in (0.1, 0.55, 1.0, 3.0):
+        assert StreamTail(calm, restless).cautious(score) == calm.cautious(score)
 
 
 def test_no_score_has_no_probability() -> None:

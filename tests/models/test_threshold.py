@@ -10,7 +10,14 @@ import pytest
 
 from models.manifest import Threshold
 from models.messages import ALL, Float32
-from models.threshold import DynamicThreshold, Exceedance, Found, ThresholdState, most_telling
+from models.threshold import (
+    DynamicThreshold,
+    Exceedance,
+    Found,
+    Limits,
+    ThresholdState,
+    most_telling,
+)
 
 BLOCK = 50
 
@@ -411,3 +418,63 @@ def test_every_update_is_as_the_page_defines_it(seed: int) -> None:
         assert state.history[0].kept(0).tolist() == history
         late += len(got)
     assert late, "this seed shows nothing"
+
+
+def scores_of(
+    threshold: DynamicThreshold, state: ThresholdState, limits: Limits | None = None
+) -> Float32:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return threshold.normal_scores(state, 0, limits or threshold.limits(state, 0))
+
+
+def test_the_scores_of_normal_samples_follow_from_the_history() -> None:
+    threshold, errors = made(floor=[0.2, 0.4]), noise(3 * BLOCK, rows=2)
+    state = threshold.start()
+    assert len(scores_of(threshold, state)) == 0
+    run(threshold, errors, state)
+    expected = (errors / state.threshold[0]).max(axis=1)
+    np.testing.assert_allclose(scores_of(threshold, state), expected, rtol=1e-6)
+    wider = Limits(np.float32([0.4, 0.8]), np.float32([0, 0]))
+    np.testing.assert_allclose(
+        scores_of(threshold, state, wider), (errors / wider.threshold).max(axis=1), rtol=1e-6
+    )
+
+
+def test_nothing_above_the_threshold_counts_as_normal() -> None:
+    threshold, errors = made(), noise(6 * BLOCK)
+    state = threshold.start()
+    errors[3 * BLOCK : 3 * BLOCK + 5] = 0.5
+    run(threshold, errors, state)
+    scores = scores_of(threshold, state)
+    assert len(scores) == 6 * BLOCK - 5
+    assert scores.max() <= 1
+    narrower = Limits(np.float32([0.11]), np.float32([0]))
+    normal = errors[errors <= 0.11] / np.float32(0.11)
+    np.testing.assert_allclose(scores_of(threshold, state, narrower), normal, rtol=1e-6)
+
+
+def test_while_an_anomaly_is_open_the_normal_scores_stay() -> None:
+    threshold, state = made(), made().start()
+    run(threshold, noise(4 * BLOCK), state)
+    before = scores_of(threshold, state)
+    run(threshold, 4 * noise(2 * BLOCK, seed=2), state, open_samples=70)
+    np.testing.assert_array_equal(scores_of(threshold, state), before)
+
+
+def test_unnaturally_small_errors_are_normal_scores_too() -> None:
+    threshold, errors = made(calm=[0.05]), noise(2 * BLOCK)
+    errors[10] = 0.06
+    state = threshold.start()
+    run(threshold, errors, state)
+    limits = Limits(np.float32([0.2]), np.float32([0.05]))
+    assert scores_of(threshold, state, limits).max() == pytest.approx(0.05 / 0.06, rel=1e-5)
+
+
+def test_a_row_that_begins_anew_says_nothing_yet() -> None:
+    threshold, errors = made(floor=[0.2, 0.4]), noise(4 * BLOCK, rows=2)
+    errors[3 * BLOCK :, 0] = np.nan
+    state = threshold.start()
+    run(threshold, errors, state)
+    state.history[0].forget(np.array([True, False]))
+    expected = errors[:, 1] / state.threshold[0, 1]
+    np.testing.assert_allclose(scores_of(threshold, state), expected, rtol=1e-6)

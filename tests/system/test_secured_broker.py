@@ -28,7 +28,10 @@ OWN = f"{V1}/{GATEWAY}"
 CENTRAL = f"{V1}/plant-1/_central/status"
 SAID = {
     f"{OWN}/{kind}"
-    for kind in ("status", "summary/pump", "alarm/pump", "transition/pump", "health", "gone")
+    for kind in (
+        *("status", "summary/pump", "alarm/pump", "transition/pump", "health", "gone"),
+        "samples/pump",
+    )
 }
 ACKNOWLEDGED, COMMAND, ANSWER = f"{OWN}/acknowledged", f"{OWN}/command", f"{OWN}/command/answer"
 OTHERS_COMMAND = f"{V1}/plant-2/gateway-1/command"

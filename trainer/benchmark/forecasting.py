@@ -38,6 +38,7 @@ from trainer.config import (
 from trainer.datasets.ett import EttFile
 from trainer.forecast import references
 from trainer.forecast.build import BuiltForecaster, Form, Say, StepParts, build
+from trainer.forecast.calendar import Moments
 from trainer.forecast.evaluate import Accuracy, Told, evaluate, season_error
 from trainer.forecast.windows import Steps
 
@@ -140,7 +141,8 @@ class EttBenchmark:
         first, second, _ = self._ends
         context = settings.longest_steps
         held_out = self._file.values[first - context : second]
-        parts = StepParts(self._file.values[:second], first, held_out)
+        moments = Moments(self._file.period_s, self._number(0), self._number(first - context))
+        parts = StepParts(self._file.values[:second], first, held_out, moments)
         built = build(settings, self._channels(), parts, tflite_python, say)
         figures, leads, fans = self._judge(built, settings)
         for name, reference in self._references(built, settings):
@@ -176,10 +178,15 @@ class EttBenchmark:
     def _evaluated(self, form: Form, settings: ForecastTable) -> tuple[Accuracy, list[Told]]:
         context = form.part.context_steps
         values, begin = self._test(context), self._ends[1] - context
-        numbers = np.arange(begin + 1, begin + 1 + len(values), dtype=np.float64)
+        number = self._number(begin)
+        numbers = np.arange(number, number + len(values), dtype=np.float64)
         samples = Samples(numbers * self._file.period_s, values)
         forecaster = form.forecaster(self._manifest(settings))
-        return evaluate(forecaster, samples, Steps(begin + 1, values))
+        return evaluate(forecaster, samples, Steps(number, values))
+
+    def _number(self, row: int) -> int:
+        """Return the number of the step that ends at a row's time; see ``models.forecaster``."""
+        return round(float(self._file.times[0]) / self._file.period_s) + row
 
     def _ms_per_forecast(self, form: Form, settings: ForecastTable) -> float:
         """Return the time that the deployed code takes to forecast all channels once."""
@@ -201,7 +208,8 @@ class EttBenchmark:
     def _references(
         self, built: BuiltForecaster, settings: ForecastTable
     ) -> Iterator[tuple[str, references.Reference]]:
-        yield "linear", references.linear(built.linear)
+        if built.shipped.part.calendar is None:
+            yield "linear", references.linear(built.linear)
         yield "seasonal_naive", references.seasonal(settings, self._season)
         yield "last_value", references.last_value(settings)
 

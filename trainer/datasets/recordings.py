@@ -14,8 +14,7 @@ from trainer.datasets.raw import Ranged, Raw, finished
 
 LAYOUT: Final = Layout()
 _READERS: Final[Mapping[str, Callable[[Path, Sought, Layout], Raw]]] = {
-    ".parquet": parquet.read,
-    ".pq": parquet.read,
+    **dict.fromkeys(parquet.SUFFIXES, parquet.read),
     ".npy": arrays.read,
     ".npz": arrays.read,
 }
@@ -30,7 +29,8 @@ def read_recording(
     """Read one recording, in the order of its times.
 
     Args:
-        path: of the file: Parquet, ``.npy``, ``.npz``, or else CSV, maybe as ``.gz``.
+        path: of the file: Parquet, ``.npy``, ``.npz``, or else CSV, maybe as ``.gz``; or of a
+            folder with Parquet files.
         sought: the columns of the times and of each channel.
         channels: the channels to read, each with its range.
         layout: the format of the file.
@@ -41,6 +41,8 @@ def read_recording(
 
     """
     read = _READERS.get(path.suffix.lower(), csv_files.read)
+    if path.is_dir():
+        read = parquet.read
     return finished(path.name, read(path, sought, layout), channels)
 
 

@@ -169,7 +169,7 @@ def run_elsewhere(python: Path, module: str, *arguments: str) -> None:
         DataError: the module fails; the text has its output.
 
     """
-    path = str(Path(__file__).resolve().parent.parent)
+    path = str(Path(__file__).resolve().parents[2])  # that the package lies in
     try:
         subprocess.run(  # noqa: S603  the person who trains names this Python
             [str(python), "-m", module, *arguments],

@@ -1,7 +1,10 @@
 """Builds a forecaster: from steps to the part of a bundle.
 
-steps ─> origins: closed forms ─> stack ─> a network on top, if it gains ─┐
-part of the manifest + network <─ intervals <─ choose a form <─ every form <┘
+steps ─> calendar ─> origins: closed forms ─> stack ─> coupling ─> a network on top ─┐
+part of the manifest + network <─ intervals <─ choose a form <─ every form <─────────┘
+
+Calendar, coupling and network ship only if they gain enough. What one leaves is forecast by the
+next. A channel whose last value is a better forecast than all of these is held.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from models.errors import DataError
 from models.forecaster import Forecaster
 from models.interpreter import ForecastNetwork, Runtime
 from models.manifest import (
+    CalendarPart,
     Channel,
     CouplingPart,
     ForecastPart,
@@ -27,7 +31,8 @@ from models.manifest import (
 )
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
-from trainer.forecast import calibrate, coupling, maps, origins, stack
+from trainer.forecast import calendar, calibrate, coupling, held, maps, origins, stack
+from trainer.forecast.calendar import Calendars, Moments
 from trainer.forecast.choose import (
     BATCH,
     GATE_WINDOWS_MAX,
@@ -36,6 +41,7 @@ from trainer.forecast.choose import (
     predict,
     representative,
 )
+from trainer.forecast.held import Held
 from trainer.forecast.origins import Origin
 from trainer.forecast.stack import Choice, Evidence, Trial
 from trainer.forecast.windows import Cutter, Windows, joined
@@ -54,6 +60,7 @@ class StepParts(NamedTuple):
     learn: Float32  # training and validation, in chronological order
     trained: int  # number of first steps of ``learn`` to fit; the rest decides when to stop
     calibrate: Float32  # determines form and intervals
+    moments: Moments | None = None  # the times of the steps; None: not known, so no calendar
 
 
 class Form(NamedTuple):
@@ -74,13 +81,16 @@ class BuiltForecaster:
 
     shipped: Form
     floating: Form
-    linear: Float32  # (L, H) the chosen mix of closed forms, itself a forecaster
+    linear: Float32  # (L, H) the chosen mix of closed forms; without a calendar, a forecaster
     evidence: Evidence
     choice: Choice  # of the closed forms
     network: Trial | None  # None: no network was tried
     epochs: list[Epoch]  # of the network that ships
     trials: list[ForecasterTrial]  # the chosen form first
     coupling: Trial | None  # None: no coupling was tried
+    calendar: Calendars | None  # None: no calendar was tried
+    held: Held
+    channels: list[str]  # names of the scored channels
 
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the training."""
@@ -89,6 +99,8 @@ class BuiltForecaster:
             "evidence": self.evidence.as_json(),
             "network": None if self.network is None else self.network.as_json(),
             "coupling": None if self.coupling is None else self.coupling.as_json(),
+            "calendar": None if self.calendar is None else self.calendar.as_json(),
+            "held": self.held.as_json(self.channels),
             "quantization": [trial.as_json() for trial in self.trials],
         }
         if self.epochs:
@@ -124,6 +136,8 @@ def build(
     with quiet():
         from trainer.detector.export import convert, in_every_form
     scales = np.array([channel.scale for channel in channels], np.float32)
+    usual = _calendar(parts, channels, settings, say)
+    parts = parts if usual is None else _less(parts, usual, channels)
     cut = cutters(settings, scales, parts)
     say(f"choosing the forecaster, at {settings.choice.origins} origins")
     rolled = origins.roll(cut.learn, settings)
@@ -131,10 +145,11 @@ def build(
     choice = stack.choose(found)
     say(_choice_line(choice))
     coupled = _coupled(cut, parts, channels, rolled, choice, settings, say)
-    networks = _Networks(cut, settings, say, progress_epochs)
-    trial = None if coupled.ships else _tried(rolled, choice, networks, settings, say)
+    networks = _Networks(coupled.learn, settings, say, progress_epochs)
+    left = rolled if coupled.part is None else _left(rolled, coupled.learn, settings)
+    trial = _tried(left, choice, networks, settings, say)
     if trial is not None and trial.ships:
-        made = _with_network(cut, choice, trial, networks, settings)
+        made = _with_network(coupled.cut, choice, trial, networks, settings)
     else:
         inside = [
             (origin, learn)
@@ -142,7 +157,7 @@ def build(
             if origin.step < parts.trained
         ]
         closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
-        made = _closed_alone(closed, coupled.cut, choice, inside, settings)
+        made = _closed_alone(closed, coupled.cut, choice, inside, coupled.held.channels, settings)
     closed, cut = made.closed, coupled.cut
     held_out = cut.calibrate.shortened(len(closed))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
@@ -154,7 +169,14 @@ def build(
     for form in trials:
         say(_gate_line(form))
     windows = held_out.cut(held_out.some(calibrate.WINDOWS_MAX))
-    shape = _Shape(len(closed), len(scales), bool(made.epochs), coupled.part)
+    shape = _Shape(
+        len(closed),
+        len(scales),
+        bool(made.epochs),
+        coupled.part,
+        None if usual is None else usual.part,
+        coupled.held.channels,
+    )
     forms = _Forms(exported.networks, windows, made.earlier, shape, settings)
     return BuiltForecaster(
         shipped=forms.calibrated(trials[0].quantization),
@@ -166,21 +188,47 @@ def build(
         epochs=made.epochs,
         trials=trials,
         coupling=coupled.trial,
+        calendar=usual,
+        held=coupled.held,
+        channels=[channel.name for channel in channels],
     )
 
 
+def _calendar(
+    parts: StepParts, channels: Sequence[Channel], settings: ForecastTable, say: Say
+) -> Calendars | None:
+    """Choose a calendar; None: none is tried."""
+    if settings.calendar.zone is None or parts.moments is None:
+        return None
+    found = calendar.choose(parts.learn, parts.trained, channels, parts.moments, settings)
+    for line in _calendar_lines(found):
+        say(line)
+    return found
+
+
+def _less(parts: StepParts, usual: Calendars, channels: Sequence[Channel]) -> StepParts:
+    """Return the steps without what the calendar that ships tells of them."""
+    part, moments = usual.part, parts.moments
+    if part is None or moments is None:
+        return parts
+    learn, held_out = (
+        calendar.less(values, part, channels, first, moments.step_s)
+        for values, first in (
+            (parts.learn, moments.learn),
+            (parts.calibrate, moments.calibrate),
+        )
+    )
+    return parts._replace(learn=learn, calibrate=held_out)
+
+
 class _Coupled(NamedTuple):
-    """The coupling, if it ships, and the cutters of what it leaves."""
+    """The coupling, if it ships, the cutters of what it leaves, and the channels that are held."""
 
     trial: Trial | None  # None: it was not tried
     part: CouplingPart | None  # None: it does not ship
     cut: Cutters
     learn: list[Cutter]  # by origin, without what was known at the origin
-
-    @property
-    def ships(self) -> bool:
-        """Whether it ships."""
-        return self.part is not None
+    held: Held
 
 
 def _coupled(
@@ -193,8 +241,11 @@ def _coupled(
     say: Say,
 ) -> _Coupled:
     """Fit a coupling of the channels to the errors of the closed form, if that gains enough."""
-    none = _Coupled(None, None, cut, [cut.learn] * len(rolled))
-    if not settings.coupling.tried or len(rolled) < 2 or len(channels) < 2:
+    count = len(channels)
+    plain = [cut.learn] * len(rolled)
+    alone = held.judge(rolled, cut.learn, plain, choice.weights, count, settings)
+    none = _Coupled(None, None, cut, plain, alone)
+    if not settings.coupling.tried or len(rolled) < 2 or count < 2:
         return none
     learn, held_out = (_steps(part, channels, settings) for part in (parts.learn, parts.calibrate))
     found = coupling.judge(rolled, cut.learn, learn, choice.weights, settings)
@@ -202,12 +253,14 @@ def _coupled(
     if not found.trial.ships:
         return none._replace(trial=found.trial)
     share = found.trial.share
+    earlier = [cut.learn.less(coupling.part_of(adds, share, ())) for adds in found.added]
+    kept = held.judge(rolled, cut.learn, earlier, choice.weights, count, settings)
     closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
-    fitted = coupling.fit(cut.train, learn, closed, found.penalty, settings)
+    fitted = coupling.fit(cut.train, learn, closed, found.penalty, settings).without(kept.channels)
     added = fitted.added(learn.values, share)
     if learn.plannable:
         left = cut.train.less(added)
-        fitted = coupling.with_effects(fitted, left, learn, closed, found.penalty)
+        fitted = coupling.with_effects(fitted, left, learn, closed, found.penalty, kept.channels)
     less = Cutters(
         cut.learn.less(added),
         cut.train.less(added),
@@ -215,8 +268,20 @@ def _coupled(
         cut.calibrate.less(fitted.added(held_out.values, share)),
         cut.validated,
     )
-    earlier = [cut.learn.less(coupling.part_of(adds, share)) for adds in found.added]
-    return _Coupled(found.trial, fitted.part(share), less, earlier)
+    earlier = [cut.learn.less(coupling.part_of(adds, share, kept.channels)) for adds in found.added]
+    return _Coupled(found.trial, fitted.part(share), less, earlier, kept)
+
+
+def _left(
+    rolled: Sequence[Origin], learn: Sequence[Cutter], settings: ForecastTable
+) -> list[Origin]:
+    """Return the origins with windows of what the coupling leaves."""
+    random = np.random.default_rng(settings.fit.seed)
+    share = settings.fit.trend_share
+    return [
+        origin._replace(judged=cutter.cut_with_trends(origin.places, share, random))
+        for origin, cutter in zip(rolled, learn, strict=True)
+    ]
 
 
 def _steps(values: Float32, channels: Sequence[Channel], settings: ForecastTable) -> coupling.Steps:
@@ -251,26 +316,38 @@ def _closed_alone(
     cut: Cutters,
     choice: Choice,
     inside: Sequence[tuple[Origin, Cutter]],
+    kept: Sequence[int],
     settings: ForecastTable,
 ) -> _Made:
-    """Return the closed form (L, H) alone; ``inside``: origins in training, and their cutters."""
+    """Return the closed form (L, H) alone.
+
+    ``inside``: origins in training, and their cutters. ``kept``: channels that are held.
+    """
     with quiet():
         from trainer.forecast.network import closed_network
     # distances are in scales of the context that the network gets
     validate = cut.validate.shortened(len(closed))
     checked = validate.cut(validate.some(settings.fit.validation_windows_max))
     distances = calibrate.distances(closed, checked, settings)
-    earlier = [_judged(origin, learn, choice, len(closed), distances) for origin, learn in inside]
+    earlier = [
+        _judged(
+            origin,
+            learn,
+            origins.mixed(origin.maps, choice.weights)[-len(closed) :],
+            kept,
+            distances,
+        )
+        for origin, learn in inside
+    ]
     return _Made(closed_network(closed, distances), closed, [], earlier)
 
 
 def _judged(
-    origin: Origin, learn: Cutter, choice: Choice, context: int, distances: Float32
+    origin: Origin, learn: Cutter, closed: Float32, kept: Sequence[int], distances: Float32
 ) -> Judged:
-    """Return the forecasts of the chosen closed form after an origin, fitted before it."""
-    windows = learn.shortened(context).at(origin.places)
-    weights = origins.mixed(origin.maps, choice.weights)[-context:]
-    median = windows.context @ weights
+    """Return the forecasts of a closed form after an origin, fitted before it."""
+    windows = learn.shortened(len(closed)).at(origin.places)
+    median = origins.forecasts(windows, closed, kept)
     return Judged(windows, median[:, :, None] + distances)
 
 
@@ -333,8 +410,10 @@ def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutte
 class _Networks:
     """Fits networks on top of closed forms, one after the other with the same learner."""
 
-    def __init__(self, cut: Cutters, settings: ForecastTable, say: Say, progress: int) -> None:
-        self._cut, self._settings, self._say, self._progress = cut, settings, say, progress
+    def __init__(
+        self, learn: Sequence[Cutter], settings: ForecastTable, say: Say, progress: int
+    ) -> None:
+        self._learn, self._settings, self._say, self._progress = learn, settings, say, progress
 
     @functools.cached_property
     def _learner(self) -> Learner:
@@ -353,9 +432,12 @@ class _Networks:
 
         return fit(self._learner, train, validate, closed, self._tell)
 
-    def forecasts(self, origin: Origin, closed: Float32) -> Float32:
-        """Return the forecasts, (n, H), of closed form plus network, fitted before an origin."""
-        learn, settings = self._cut.learn, self._settings
+    def forecasts(self, number: int, origin: Origin, closed: Float32) -> Float32:
+        """Return the forecasts, (n, H), of closed form plus network, fitted before an origin.
+
+        ``number``: its place among the origins.
+        """
+        learn, settings = self._learn[number], self._settings
         stop = round(origin.step * (1 - settings.fit.validation))
         train = learn.only(learn.ending(0, stop))
         validate = learn.only(learn.ending(stop, origin.step))
@@ -403,6 +485,8 @@ class _Shape(NamedTuple):
     channels: int  # C
     encoder: bool  # False: only a linear map
     coupling: CouplingPart | None
+    calendar: CalendarPart | None
+    held: list[int]  # channels whose forecast is their last value
 
 
 class _Forms:
@@ -426,12 +510,23 @@ class _Forms:
     def calibrated(self, name: Quantization) -> Form:
         """Return a form with its intervals."""
         network = self._networks[name]
-        quantiles = predict(network, self._windows.context)
+        quantiles = _holding(
+            predict(network, self._windows.context), self._windows, self._shape.held
+        )
         channels = self._shape.channels
         windows = joined([self._windows, *(one.windows for one in self._earlier)])
         quantiles = np.concatenate([quantiles, *(one.quantiles for one in self._earlier)])
         found = calibrate.intervals(quantiles, windows, channels, self._settings)
         return Form(_part(self._settings, self._shape, name, found), network)
+
+
+def _holding(quantiles: Float32, windows: Windows, kept: Sequence[int]) -> Float32:
+    """Return quantiles (n, H, Q); those of channels that are held lie around the last value."""
+    mine = np.isin(windows.channel, kept)
+    off = windows.context[mine, -1:] - quantiles[mine][:, :, quantiles.shape[2] // 2]
+    moved = quantiles.copy()
+    moved[mine] += off[:, :, None]
+    return moved
 
 
 def _part(
@@ -452,6 +547,8 @@ def _part(
         imputation=Imputation(**settings.imputation.model_dump()),
         intervals=intervals,
         coupling=shape.coupling,
+        calendar=shape.calendar,
+        held=shape.held,
         quantization=quantization,
     )
 
@@ -477,6 +574,15 @@ def _coupling_line(found: coupling.Judgement) -> str:
         f"coupling of the channels, penalty {found.penalty:g}: gains {trial.gain:.4f}, standard"
         f" error {trial.standard_error:.4f}; it {verdict}"
     )
+
+
+def _calendar_lines(found: Calendars) -> list[str]:
+    lines = [
+        f"calendar, hours of the {cycle} in {found.zone}: gains {trial.gain:.4f}, standard error"
+        f" {trial.standard_error:.4f}; it {'ships' if trial.ships else 'does not ship'}"
+        for cycle, trial in found.trials.items()
+    ]
+    return lines or ["calendar: too few steps to find what is usual at each hour"]
 
 
 def _line(epoch: Epoch, settings: ForecastTable) -> str:

@@ -14,7 +14,7 @@ from models.forecaster import Forecaster
 from models.impute import fill
 from models.interpreter import ForecastNetwork
 from models.known_answers import foretell, with_forecast
-from models.manifest import FORECASTER, KNOWN_ANSWERS, Channel
+from models.manifest import FORECASTER, KNOWN_ANSWERS, Channel, ForecastPart
 from models.messages import Float32, Samples
 from trainer import prepare
 from trainer.config import ForecastTable
@@ -27,6 +27,7 @@ from trainer.forecast.build import (
     check_length,
     cutters,
 )
+from trainer.forecast.calendar import Moments
 from trainer.forecast.evaluate import Accuracy, Told
 from trainer.forecast.windows import steps
 from trainer.seal import assemble
@@ -68,7 +69,7 @@ def extend(
     cut = _step_parts(parts, manifest.channels, settings, manifest.sampling.period_s)
     channels = [manifest.channels[position] for position in manifest.scored]
     built = build(settings, channels, cut, tflite_python, say, progress_epochs)
-    return _assembled(bundle, built, cut.calibrate), built
+    return _assembled(bundle, built, cut), built
 
 
 def check(
@@ -98,10 +99,11 @@ def _step_parts(
     parts: prepare.Parts, channels: Sequence[Channel], settings: ForecastTable, period_s: float
 ) -> StepParts:
     learnt, held_out = (
-        steps(part, _scored(channels), settings.step_samples, period_s).values
+        steps(part, _scored(channels), settings.step_samples, period_s)
         for part in (parts.train, parts.calibrate)
     )
-    return StepParts(learnt, _trained(learnt, settings), held_out)
+    moments = Moments(settings.step_samples * period_s, learnt.first, held_out.first)
+    return StepParts(learnt.values, _trained(learnt.values, settings), held_out.values, moments)
 
 
 def _scored(channels: Sequence[Channel]) -> list[int]:
@@ -121,14 +123,23 @@ def _trained(values: Float32, settings: ForecastTable) -> int:
     return int(known[round(len(known) * (1 - settings.fit.validation)) - 1]) + 1
 
 
-def _assembled(bundle: Bundle, built: BuiltForecaster, held_out: Float32) -> Bundle:
+def _assembled(bundle: Bundle, built: BuiltForecaster, parts: StepParts) -> Bundle:
     manifest = bundle.telemanom.model_copy(update={"forecaster": built.shipped.part})
     forecaster = Forecaster(manifest, ForecastNetwork(built.shipped.network))
-    context = held_out[-built.shipped.part.context_steps :]
-    answer = foretell(forecaster, fill(context, built.shipped.part.imputation))
+    context = fill(
+        parts.calibrate[-built.shipped.part.context_steps :], built.shipped.part.imputation
+    )
+    answer = foretell(forecaster, context, _known_step(parts, built.shipped.part))
     answers = with_forecast(bundle.parts[KNOWN_ANSWERS], answer)
-    parts = {FORECASTER: built.shipped.network, KNOWN_ANSWERS: answers}
-    return assemble(manifest, dict(bundle.parts) | parts)
+    added = {FORECASTER: built.shipped.network, KNOWN_ANSWERS: answers}
+    return assemble(manifest, dict(bundle.parts) | added)
+
+
+def _known_step(parts: StepParts, part: ForecastPart) -> int:
+    """Return the number of the last step of the known answer; 0 where time does not matter."""
+    if part.calendar is None or parts.moments is None:
+        return 0
+    return parts.moments.calibrate + len(parts.calibrate) - 1
 
 
 def judge(
@@ -149,6 +160,8 @@ def judge(
     metrics["accuracy"] = {name: one.total(sealed.naive) for name, one in judged.items()}
     leads = {name: accuracy.by_lead() for name, accuracy in judged.items()}
     names = [bundle.manifest.channels[position].name for position in bundle.manifest.scored]
+    for name, found in judged["last_value"].by_channel(names).items():
+        metrics["channels"][name]["last_value_mae"] = found["mae"]
     return Foretold(metrics, leads, sealed.told, names)
 
 
@@ -160,10 +173,9 @@ def _beside(
     season = settings.maps.season_steps or settings.imputation.season_steps or 1
     cut = steps(test, manifest.scored, settings.step_samples, manifest.sampling.period_s)
     floating, _ = evaluate.evaluate(built.floating.forecaster(bundle.telemanom), test, cut)
-    simple = {
-        "linear": references.linear(built.linear),
-        "last_value": references.last_value(settings),
-    }
+    simple = {"last_value": references.last_value(settings)}
+    if built.shipped.part.calendar is None:
+        simple = {"linear": references.linear(built.linear)} | simple
     if season > 1:
         simple["seasonal_naive"] = references.seasonal(settings, season)
     return {"float": floating} | {

@@ -52,6 +52,12 @@ class Fitted(NamedTuple):
             effects=np.round(self.effects, 7).tolist(),
         )
 
+    def without(self, held: Sequence[int]) -> Fitted:
+        """Return it without a correction of the channels that are held."""
+        weights = self.weights.copy()
+        weights[:, list(held)] = 0.0
+        return self._replace(weights=weights)
+
     def added(self, values: Float32, share: float) -> Added:
         """Return what is added to forecasts, from steps (n, C); see ``windows.Added``."""
         at_leads = np.empty((len(values), values.shape[1], len(self.leads)), np.float32)
@@ -71,9 +77,14 @@ class Judgement(NamedTuple):
     added: list[Added]  # what the coupling that was fitted before each origin adds, in whole
 
 
-def part_of(added: Added, share: float) -> Added:
-    """Return a share of what a coupling adds."""
-    return lambda ends, channels: np.asarray(share * added(ends, channels), np.float32)
+def part_of(added: Added, share: float, held: Sequence[int]) -> Added:
+    """Return a share of what a coupling adds, and nothing for channels that are held."""
+
+    def part(ends: Int64, channels: Int64) -> Float32:
+        shares = np.where(np.isin(channels, held), 0.0, share)
+        return np.asarray(shares[:, None] * added(ends, channels), np.float32)
+
+    return part
 
 
 def spans(settings: ForecastTable, context: int) -> list[int]:
@@ -152,22 +163,28 @@ def fit(
 
 
 def with_effects(
-    fitted: Fitted, cutter: Cutter, steps: Steps, closed: Float32, penalty: float
+    fitted: Fitted,
+    cutter: Cutter,
+    steps: Steps,
+    closed: Float32,
+    penalty: float,
+    held: Sequence[int],
 ) -> Fitted:
     """Return a coupling with how far each channel is off when a plannable one is.
 
-    ``cutter``: its futures lack what the coupling adds, see ``Cutter.less``.
+    ``cutter``: its futures lack what the coupling adds, see ``Cutter.less``. ``held``: channels
+    whose forecast is their last value.
     """
     plans = steps.plannable
     usable = np.zeros(steps.values.shape, np.bool_)
     usable[cutter.places[:, 0], cutter.places[:, 1]] = True
     starts = np.flatnonzero(usable[:, plans].all(axis=1))
     starts = starts[:: 1 + len(starts) // EFFECT_WINDOWS_MAX]
-    off = np.stack([_missed(_cut(cutter, starts, plan), closed) for plan in plans], axis=1)
+    off = np.stack([_missed(_cut(cutter, starts, plan), closed, held) for plan in plans], axis=1)
     effects = np.zeros((len(fitted.leads), steps.values.shape[1], 2 * len(plans)))
     for channel in set(range(steps.values.shape[1])) - set(plans):
         mine = usable[starts, channel]
-        missed = _missed(_cut(cutter, starts[mine], channel), closed)
+        missed = _missed(_cut(cutter, starts[mine], channel), closed, held)
         mean = off[mine].cumsum(axis=2)[:, :, fitted.leads - 1] / fitted.leads
         given = np.concatenate([off[mine][:, :, fitted.leads - 1], mean], axis=1)  # (n, 2 P, G)
         for at, lead in enumerate(fitted.leads.tolist()):
@@ -179,9 +196,9 @@ def _cut(cutter: Cutter, starts: Int64, channel: int) -> Windows:
     return cutter.cut(np.stack([starts, np.full(len(starts), channel)], axis=1))
 
 
-def _missed(windows: Windows, closed: Float32) -> Float32:
+def _missed(windows: Windows, closed: Float32, held: Sequence[int] = ()) -> Float32:
     """Return actual - forecast of a map (L, H), in scales, (n, H); 0: not known."""
-    return -origins.errors_of(windows, windows.context[:, -len(closed) :] @ closed)
+    return -origins.errors_of(windows, origins.forecasts(windows, closed, held))
 
 
 def _known(windows: Windows) -> Float32:

@@ -110,6 +110,17 @@ def errors_of(windows: Windows, forecasts: Float32) -> Float32:
     return np.asarray(np.nan_to_num(found), np.float32)
 
 
+def forecasts(windows: Windows, weights: Float32, held: Sequence[int] = ()) -> Float32:
+    """Return the forecasts (n, H) of a map (L, H), or the last value of channels that are held.
+
+    The contexts have at least L steps.
+    """
+    made: Float32 = windows.context[:, -len(weights) :] @ weights
+    mine = np.isin(windows.channel, held)
+    made[mine] = windows.context[mine, -1:]
+    return made
+
+
 def _squared(found: Float32) -> float:
     tiny = float(np.finfo(np.float32).tiny)
     return max(float(np.square(found, dtype=np.float64).mean()), tiny)
@@ -127,7 +138,7 @@ def products(found: Sequence[Float32], origin: Origin) -> Float64:
 def try_network(
     origins: Sequence[Origin],
     weights: Mapping[str, float],
-    forecasts: Callable[[Origin, Float32], Float32],
+    forecasts: Callable[[int, Origin, Float32], Float32],
     settings: ChoiceTable,
 ) -> Trial:
     """Judge a network on top of a closed form at the origins, the newest first.
@@ -137,15 +148,15 @@ def try_network(
     Args:
         origins: origins in chronological order.
         weights: weights of the closed form's mix.
-        forecasts: fits a network before an origin, on top of a map (L, H), and returns what it
-            forecasts for the origin's windows, (n, H).
+        forecasts: fits a network before an origin, given its place in ``origins`` and itself, on
+            top of a map (L, H), and returns what it forecasts for the origin's windows, (n, H).
         settings: see ``stack.judge_network``.
 
     """
     gained: list[Float64] = []
-    for origin in reversed(origins):
+    for number, origin in reversed(list(enumerate(origins))):
         closed = mixed(origin.maps, weights)
-        made = forecasts(origin, closed)
+        made = forecasts(number, origin, closed)
         both = [errors(origin.judged, closed), errors_of(origin.judged, made)]
         gained.insert(0, products(both, origin))
         if not gains_enough(gained[0][None], settings):

@@ -121,11 +121,11 @@ def _named(names: Sequence[str], weights: Float64) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The comparison of closed form plus network with the closed form alone."""
+    """The comparison of closed form plus something more with the closed form alone."""
 
     closed: list[float]  # error at each origin
-    network: list[float]  # of the mix of both, with the share fitted on the other origins
-    share: float  # share of the network's output that is added
+    network: list[float]  # with a network, coupling or calendar; with the share of other origins
+    share: float  # share of the network's or coupling's output that is added
     gain: float  # mean of closed - network
     standard_error: float  # of the gain, over the origins
     ships: bool
@@ -137,8 +137,11 @@ class Trial:
 
 def gains_enough(products: Float64, settings: ChoiceTable) -> bool:
     """Return whether a network gains the least fraction of the error, whether by chance or not."""
-    closed = products[:, 0, 0]
-    return bool((closed - nested(products)[0]).mean() > settings.gain_min * closed.mean())
+    return _enough(products[:, 0, 0], nested(products)[0], settings)
+
+
+def _enough(closed: Float64, other: Float64, settings: ChoiceTable) -> bool:
+    return bool((closed - other).mean() > settings.gain_min * closed.mean())
 
 
 def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
@@ -149,16 +152,30 @@ def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
         settings: the least gain, in standard errors and as a fraction of the error.
 
     """
-    mixed = nested(products)[0]
-    gains = products[:, 0, 0] - mixed
+    share = round(float(convex(products.mean(axis=0))[1]), 4)
+    return weighed(products[:, 0, 0], nested(products)[0], share, settings)
+
+
+def weighed(closed: Float64, other: Float64, share: float, settings: ChoiceTable) -> Trial:
+    """Return whether a gain is significant and large enough.
+
+    Args:
+        closed: squared errors (K,) at the origins of a closed form.
+        other: those of what is judged.
+        share: share of it that would ship.
+        settings: the least gain, in standard errors and as a fraction of the error.
+
+    """
+    gains = closed - other
     count = len(gains)
     error = float(gains.std(ddof=1) / np.sqrt(count)) if count > 1 else float("inf")
     gain = float(gains.mean())
+    significant = count > 1 and gain > settings.margin * error
     return Trial(
-        closed=np.round(products[:, 0, 0], 6).tolist(),
-        network=np.round(mixed, 6).tolist(),
-        share=round(float(convex(products.mean(axis=0))[1]), 4),
+        closed=np.round(closed, 6).tolist(),
+        network=np.round(other, 6).tolist(),
+        share=share,
         gain=round(gain, 6),
         standard_error=round(error, 6) if np.isfinite(error) else 0.0,
-        ships=count > 1 and gain > settings.margin * error and gains_enough(products, settings),
+        ships=significant and _enough(closed, other, settings),
     )

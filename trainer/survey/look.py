@@ -24,7 +24,7 @@ from models.formats.separated import SEPARATORS
 from models.times import iso_time
 from trainer.datasets import read_bytes
 from trainer.datasets.arrays import ArrayFile
-from trainer.datasets.parquet import ParquetFile
+from trainer.datasets.parquet import SUFFIXES, ParquetFile
 from trainer.datasets.tables import Moments, Numbers, Table
 from trainer.datasets.unpacked import unpacked
 
@@ -51,7 +51,7 @@ def look(path: Path) -> Looked:
 
     """
     suffix = path.suffix.lower()
-    if suffix in (".parquet", ".pq"):
+    if suffix in SUFFIXES or path.is_dir():
         return look_at(ParquetFile(path))
     if suffix in (".npy", ".npz"):
         return look_at(ArrayFile(path))

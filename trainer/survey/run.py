@@ -156,7 +156,7 @@ def _left_out(found: Guess, measured: Measured) -> dict[str, str]:
 
 def _name(files: Sequence[Path], queries: Sequence[QueryTable]) -> str:
     """Return the name of a bundle, from that of the first source."""
-    first = files[0].name.split(".")[0] if files else queries[0].name
+    first = files[0].name.split(".")[0].split("=")[-1] if files else queries[0].name
     plain = re.sub(r"[^a-z0-9.\-]+", "-", plain_name(first, "-").lower())
     return plain[:_NAME_MAX].strip("-.") or "machine"
 

@@ -97,6 +97,8 @@ def facts(alarm: Alarm, moments: Moments) -> Iterator[tuple[str, str]]:
         yield "priority", _priority(alarm, told)
     findings = {
         "sure": wording.how_sure(alarm, told),
+        "course": wording.course(alarm, told),
+        "during": wording.during(alarm, told),
         "outlook": wording.outlook(alarm, moments.soon),
         "suspect": wording.suspect(alarm, told),
         "operating": wording.operating(alarm, told),

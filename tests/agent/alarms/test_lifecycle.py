@@ -12,6 +12,7 @@ import yaml
 from agent.alarms.document import describe
 from agent.alarms.lifecycle import CAUSES, SHED_FIRST, Alarms, Cause, Change, State, reason_of
 from agent.wording.language import ENGLISH
+from agent.wording.sentence import first_sentence
 from models.messages import Contribution, Event
 from models.times import iso_time, unix_s
 from tests.conftest import ROOT
@@ -101,6 +102,36 @@ def test_an_alarm_is_as_its_schema_says(level: bool, accepted: bool) -> None:
     change = opened(1).take(over, {})
     assert change is not None
     assert_documented(change.alarm)
+
+
+def test_a_further_fault_has_an_alarm_of_its_own_beside_the_first() -> None:
+    alarms = Alarms("pump", {"flow": "m3/h"})
+    further = replace(event(2), during=1, course="persistent")
+    for each in (event(1), further):
+        alarms.take(each, {})
+    alarms.update([event(1), further])
+    first, second = alarms.stored
+    assert "during" not in first
+    assert (second["during"], second["course"]) == (1, "persistent")
+    assert_documented(second)
+    said = "pump: flow higher than expected (a further fault beside alarm #1)"
+    assert first_sentence(second) == said
+    german = first_sentence(second, "de")
+    assert german.endswith("(weitere Störung neben Alarm #1)")
+    assert " beside #1, severity" in describe(second)
+    assert closed(alarms, OPENED_S + 5.0).alarm["number"] == 1
+    assert [alarm["number"] for alarm in alarms.open] == [2]
+
+
+def test_a_spike_that_persists_is_stored_again() -> None:
+    alarms = Alarms("pump", {"flow": "m3/h"})
+    spike = replace(event(), course="spike")
+    alarms.take(spike, {})
+    alarms.update([spike])
+    assert alarms.update([spike]) == []
+    (stored,) = alarms.update([replace(spike, course="persistent")])
+    assert stored["course"] == "persistent"
+    assert_documented(stored)
 
 
 @pytest.mark.parametrize("cause", CAUSES)

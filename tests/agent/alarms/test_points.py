@@ -142,3 +142,16 @@ def test_a_note_is_taken_of_an_alarm_that_is_over_and_a_handling_is_not() -> Non
     assert (noted.number, noted.before, noted.after) == (1, "RTNUN", "RTNUN")
     with pytest.raises(Stale, match=r"it is over; pump#2\.5 is returned to normal"):
         points.ask(Request("acknowledged", alarm(1, "closed"), "maria", "terminal", 5), 3.0)
+
+
+def test_a_further_fault_beside_an_acknowledged_alarm_calls_again() -> None:
+    points = Points({})
+    points.take(alarm(1), 0.0)
+    points.ask(Request("acknowledged", alarm(1), "maria", "terminal"), 1.0)
+    points.take(alarm(2, during=1), 2.0)
+    standing = points.drain()[1][KEY]
+    assert (standing.state, standing.open) == ("UNACK", (1, 2))
+    points.take(alarm(1, "closed", ended="normal"), 3.0)
+    assert points.states() == {"UNACK": 1}
+    points.take(alarm(2, "closed", ended="normal", during=1), 4.0)
+    assert points.states() == {"RTNUN": 1}

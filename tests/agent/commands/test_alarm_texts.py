@@ -157,6 +157,20 @@ def test_and_in_english(kept: Kept) -> None:
     assert_in_order(said(kept, "show", "1"), order)
 
 
+def test_two_open_alarms_of_a_machine_are_told_apart(kept: Kept) -> None:
+    kept.take(alarm(1, **FULL | {"course": "persistent"}))
+    kept.take(alarm(2, **FULL | {"course": "spike", "during": 1}))
+    beside = "(a further fault beside alarm #1)"
+    found = said(kept, "--open")
+    assert (found.count("Pumpe 3: Durchfluss"), found.count(beside)) == (2, 1)
+    assert "course a persistent deviation" in said(kept, "show", "1")
+    further = "further a fault of its own, which began while alarm #1 was open"
+    assert_in_order(said(kept, "show", "2"), [beside, "course a short peak so far", further])
+    german = "weitere eine eigene Störung; sie begann, als Alarm #1 offen war"
+    order = ["Verlauf bisher eine kurze Spitze", german]
+    assert_in_order(said(kept, "show", "2", "--language", "de"), order)
+
+
 OUTLOOK: dict[str, Any] = dict(FULL["outlook"])  # type: ignore[call-overload]
 
 

@@ -78,7 +78,7 @@ def without_forecaster(tmp_path: Path, zoo_bundle: Bundle) -> Path:
     known.pop("forecast", None)
     parts[KNOWN_ANSWERS] = json.dumps(known).encode()
     files = {name: bundles.file_part(data) for name, data in parts.items()}
-    changes = {"forecaster": None, "files": files}
+    changes = {"forecaster": None, "files": files, "metrics": {}}
     path = tmp_path / "detector.fieldwatch"
     bundles.write(path, zoo_bundle.manifest.model_copy(update=changes), parts, None)
     return path

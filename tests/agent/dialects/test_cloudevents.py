@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 import yaml
 
@@ -14,6 +15,7 @@ from agent.collector.books import Collected
 from agent.collector.reading import Message, read_message
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.dialect import LinkState
+from agent.dialects.samples import Samples, packed, parted
 from agent.store.record import Kind, Origin, Outgoing
 from tests.conftest import ROOT
 
@@ -107,6 +109,12 @@ def test_what_gateway_and_collector_say_to_each_other_is_as_the_asyncapi_documen
         acknowledgement = collected.acknowledgement(message.source)
     assert json.loads(acknowledgement)["also"] == [[2, 2]]
     check("Acknowledged", acknowledgement)
+    samples = Samples(["flow"], *(np.ones(1, kind) for kind in ("i8", "f8", "f4", "f4")), None)
+    samples = samples._replace(values=samples.values[:, None])
+    about, data = packed(samples)
+    about |= {"missed": 0}
+    _, body = DIALECT.samples("pump", about, data, 1_700_000_000.0, 9, "samples-1-1", "synced")
+    check("Samples", parted(body)[0])
 
 
 @pytest.mark.parametrize("epoch", ["\\ud800", "a\\u0000", "\\n", "ü"])

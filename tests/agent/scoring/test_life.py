@@ -42,7 +42,7 @@ def bundle(zoo_bundle: Bundle) -> Bundle:
         levels=[0.1, 0.5, 0.9],
         offsets=[[-3.0, 0.0, 5.0]],
     )
-    manifest = zoo_bundle.manifest.model_copy(update={"remaining": part})
+    manifest = zoo_bundle.manifest.model_copy(update={"remaining": part, "metrics": {}})
     return Bundle(manifest, manifest.to_bytes(), dict(zoo_bundle.parts), None, "life")
 
 

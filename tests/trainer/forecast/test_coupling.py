@@ -63,6 +63,21 @@ def test_a_channel_that_tells_of_another_ships(coupled: BuiltForecaster) -> None
     assert coupled.metrics()["coupling"] == trial.as_json()
 
 
+def test_a_network_is_tried_on_what_the_coupling_leaves(settings: ForecastTable) -> None:
+    """It starts from the error that the coupling has left, at the newest origin at least."""
+    given = settings.model_copy(
+        update={
+            "choice": settings.choice.model_copy(update={"network": True}),
+            "fit": settings.fit.model_copy(update={"epochs": 1, "steps_per_epoch_max": 5}),
+        }
+    )
+    found = built(driven(3000, seed=1), given)
+    assert found.coupling is not None and found.coupling.ships
+    assert found.network is not None
+    assert found.network.closed[-1] == pytest.approx(found.coupling.network[-1], rel=0.1)
+    assert found.network.closed[-1] < 0.9 * found.coupling.closed[-1]
+
+
 def test_channels_that_have_nothing_to_do_with_each_other_stay_alone(
     settings: ForecastTable,
 ) -> None:

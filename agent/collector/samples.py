@@ -1,0 +1,249 @@
+"""The collector's samples: each chunk once, first in the database, then in Parquet files.
+
+    chunk ─commit─> table chunks (then it is acknowledged) ─an hour or a megabyte─> Parquet
+
+A file holds many chunks, so that a year has not a million files. What is in the database is on the
+disk, so an acknowledged chunk survives a power cut at any moment: a file is written again, under
+the same name, until its chunks are deleted from the database.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from agent.collector import parquet
+from agent.collector.reading import Chunk, Refused, Source
+from agent.collector.tidying import Keeping, Tidying
+from agent.dialects.samples import CONTENT_BYTES_MAX, Samples, content_bytes, packed, unpacked
+from agent.store.sqlite import Connection, errors_of, transaction
+from agent.uplink.acknowledgements import SAMPLES_MAX
+
+BYTES_MAX: Final = 64 * 2**20  # of chunks that are in no file yet
+SHARE: Final = 8  # they have this fraction (1/8) of the database's limit
+FILE_S: Final = 3600.0  # a file is written at least this often
+_FILE_BYTES: Final = 2**20  # or with this many bytes of chunks
+_CONTENT_BYTES_MAX: Final = 16 * 2**20  # in memory for a file
+_WAITING_BYTES_MAX: Final = 8 * 2**20  # between two commits
+_RETRY_S: Final = 60.0  # after a file could not be written
+_RECENT_MAX: Final = 10_000  # gateways whose last chunks are remembered
+_SIZE: Final = "length(about) + length(data) + 200"
+_OF: Final = "site = ? AND gateway = ? AND epoch = ?"
+
+
+class _Of(NamedTuple):
+    """A stream in one life of its gateway's database."""
+
+    source: Source
+    stream: str
+
+
+class _Known(NamedTuple):
+    """What is stored of a stream."""
+
+    through: int  # number of its last sample
+    newest_s: float  # the highest time, Unix seconds
+    samples: int
+    missed: int
+
+
+class Shelved:
+    """The samples of a site's gateways; everything is written with the collector's commit.
+
+    Args:
+        path: of the database.
+        database: its connection.
+        site: of the gateways.
+        bytes_max: the limit of the database's size; None: without one.
+        keeping: how much of the files is kept.
+
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        database: Connection,
+        site: str,
+        bytes_max: int | None,
+        keeping: Keeping,
+    ) -> None:
+        self._path, self._database, self._site = path, database, site
+        self.bytes_max = BYTES_MAX if bytes_max is None else min(bytes_max // SHARE, BYTES_MAX)
+        self._tidying = Tidying(path.parent / parquet.FOLDER, keeping)
+        self._known: dict[_Of, _Known] = {}
+        self._waiting: list[tuple[_Of, str, bytes]] = []
+        self._waiting_bytes = 0
+        self._recent: dict[Source, deque[int]] = {}
+        self._next_try_s = 0.0  # monotonic
+        self._staged: dict[_Of, tuple[int, float]] = {  # bytes, and arrival of the oldest
+            _Of(Source(gateway, epoch), stream): (size, oldest)
+            for gateway, epoch, stream, size, oldest in database.execute(
+                f"SELECT gateway, epoch, stream, sum({_SIZE}), min(received) FROM chunks"  # noqa: S608
+                " WHERE site = ? GROUP BY gateway, epoch, stream",
+                [site],
+            )
+        }
+
+    @property
+    def size_bytes(self) -> int:
+        """The space of the chunks in the database."""
+        return sum(size for size, _ in self._staged.values())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits in memory that a commit must come first."""
+        return self._waiting_bytes >= _WAITING_BYTES_MAX
+
+    def take(self, chunk: Chunk) -> int:
+        """Take in a chunk with the next commit, without the samples that are stored already.
+
+        Return how many were not.
+
+        Raises:
+            Refused: there is no room, or its numbers belong to other samples.
+            StoreError: the database cannot be read.
+
+        """
+        of = _Of(chunk.source, chunk.stream)
+        known = self._look_up(of)
+        last = int(chunk.samples.numbers[-1])
+        if last <= known.through:
+            if float(chunk.samples.times[0]) > known.newest_s:
+                raise Refused("implausible", "its numbers belong to earlier samples")
+            self._note(chunk.source, last)
+            return 0
+        about, data, samples = chunk.about, chunk.data, chunk.samples
+        if int(samples.numbers[0]) <= known.through:  # a part is stored
+            samples = samples.after(known.through)
+            about, data = packed(samples)
+        text = json.dumps(about, separators=(",", ":"))
+        if self.size_bytes + self._waiting_bytes + len(text) + len(data) > self.bytes_max:
+            raise Refused("no_room", "too many samples wait for being written to files")
+        self._waiting.append((of, text, data))
+        self._waiting_bytes += len(text) + len(data) + 200
+        self._known[of] = _Known(
+            last,
+            max(known.newest_s, float(samples.times.max())),
+            known.samples + len(samples.times),
+            max(known.missed, chunk.missed),
+        )
+        self._note(chunk.source, last)
+        return len(samples.times)
+
+    def _look_up(self, of: _Of) -> _Known:
+        known = self._known.get(of)
+        if known is None:
+            with errors_of(self._path):
+                row = self._database.execute(
+                    f"SELECT through, newest, samples, missed FROM sampled WHERE {_OF}"  # noqa: S608
+                    " AND stream = ?",
+                    [self._site, *of.source, of.stream],
+                ).fetchone()
+            known = self._known[of] = _Known(*row) if row else _Known(0, -1e300, 0, 0)
+        return known
+
+    def _note(self, source: Source, last: int) -> None:
+        recent = self._recent.pop(source, None) or deque(maxlen=SAMPLES_MAX)
+        recent.append(last)
+        self._recent[source] = recent
+        if len(self._recent) > _RECENT_MAX:
+            del self._recent[next(iter(self._recent))]
+
+    def recent(self, source: Source) -> list[int]:
+        """Return the last numbers of the source's newest chunks, for the acknowledgement."""
+        return list(self._recent.get(source, ()))
+
+    def write(self) -> None:
+        """Write what was taken in, within the caller's transaction."""
+        now_s = time.time()
+        self._database.executemany(
+            "INSERT INTO chunks (site, gateway, epoch, stream, about, data, received)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (self._site, *of.source, of.stream, about, data, now_s)
+                for of, about, data in self._waiting
+            ],
+        )
+        for of in dict.fromkeys(of for of, _, _ in self._waiting):
+            self._database.execute(
+                "INSERT OR REPLACE INTO sampled VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [self._site, *of.source, of.stream, *self._known[of], now_s],
+            )
+
+    def written(self) -> None:
+        """Follow the commit of what was written."""
+        now_s = time.time()
+        for of, about, data in self._waiting:
+            size, oldest = self._staged.get(of, (0, now_s))
+            self._staged[of] = size + len(about) + len(data) + 200, oldest
+        self._waiting, self._waiting_bytes = [], 0
+        if len(self._known) > _RECENT_MAX:
+            self._known = {}
+
+    def file_some(self, all_of_it: bool = False) -> int:
+        """Write the chunks of one stream to files if that is due; return how many samples.
+
+        Args:
+            all_of_it: it is due.
+
+        Raises:
+            StoreError: a file or the database cannot be written; the chunks stay, and a later call
+                tries again.
+
+        """
+        now = time.monotonic()
+        if now < self._next_try_s:
+            return 0
+        of = next(iter(self._staged), None) if all_of_it else self._due(time.time())
+        if of is None:
+            return 0
+        self._next_try_s = now + _RETRY_S  # if it fails
+        count = self._file(of)
+        self._next_try_s = 0.0
+        return count
+
+    def _due(self, now_s: float) -> _Of | None:
+        for of, (size, oldest) in self._staged.items():
+            if size >= _FILE_BYTES or not oldest <= now_s < oldest + FILE_S:
+                return of
+        if 2 * self.size_bytes > self.bytes_max:
+            return max(self._staged, key=lambda of: self._staged[of])
+        return None
+
+    def _file(self, of: _Of) -> int:
+        with errors_of(self._path):
+            rows = self._database.execute(
+                f"SELECT id, about, data FROM chunks WHERE {_OF} AND stream = ? ORDER BY id",  # noqa: S608
+                [self._site, *of.source, of.stream],
+            )
+            samples: list[Samples] = []
+            last, size = 0, 0
+            for number, about, data in rows:
+                said: dict[str, Any] = json.loads(about)
+                size += content_bytes(said["n"], len(said["channels"]))
+                if samples and size > _CONTENT_BYTES_MAX - CONTENT_BYTES_MAX:
+                    break
+                samples.append(unpacked(said, data))
+                last = number
+        parquet.write(self._path.parent, of.source, of.stream, samples)
+        with transaction(self._database, self._path):
+            self._database.execute(
+                f"DELETE FROM chunks WHERE {_OF} AND stream = ? AND id <= ?",  # noqa: S608
+                [self._site, *of.source, of.stream, last],
+            )
+            left = self._database.execute(
+                f"SELECT sum({_SIZE}), min(received) FROM chunks WHERE {_OF} AND stream = ?",  # noqa: S608
+                [self._site, *of.source, of.stream],
+            ).fetchone()
+        if left[0] is None:
+            del self._staged[of]
+        else:
+            self._staged[of] = left
+        return sum(len(some.times) for some in samples)
+
+    def drop_old(self) -> int:
+        """Delete the files of the oldest days if they are too old or too many; return how many."""
+        return self._tidying.look()

@@ -1,0 +1,299 @@
+"""The collector's samples: stored once, whole after a power cut, within limits."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+from click.testing import CliRunner
+
+from agent.cli import commands
+from agent.collector import parquet
+from agent.collector.books import Collected
+from agent.collector.reading import Chunk, Refused, Source, read_chunk
+from agent.collector.retention import FOREVER
+from agent.collector.retention import Keeping as MessagesKeeping
+from agent.collector.samples import Shelved
+from agent.collector.tidying import Keeping
+from agent.dialects.cloudevents import CloudEvents
+from agent.dialects.samples import Samples, packed, parted
+from agent.store.record import Origin
+from models.errors import ConfigError, StoreError
+
+GATEWAY = Source("gw-1", "5e00")
+BEGIN_S = 1_790_121_600.0 - 5  # 5 s before midnight, UTC
+
+
+def samples_of(first: int, count: int = 10, channels: int = 2, since_s: float = BEGIN_S) -> Samples:
+    numbers = np.arange(first, first + count)
+    values = (numbers[:, None] + np.arange(channels)).astype(np.float32)
+    names = ["flow", "heat", "speed"][:channels]
+    return Samples(names, numbers, since_s + numbers, values, numbers.astype(np.float32), None)
+
+
+def chunk_of(samples: Samples, stream: str = "pump-1", missed: int = 0) -> Chunk:
+    about, data = packed(samples)
+    return Chunk(GATEWAY, stream, about, data, samples, missed)
+
+
+def stored(directory: Path, stream: str = "pump-1") -> polars.DataFrame:
+    files = sorted((directory / "samples/gateway=gw-1" / f"stream={stream}").rglob("*.parquet"))
+    if not files:
+        return polars.DataFrame({"fieldwatch:score": []})
+    return polars.concat([polars.read_parquet(one) for one in files], how="diagonal")
+
+
+def numbers(directory: Path, stream: str = "pump-1") -> list[int]:
+    """The scores are the numbers."""
+    return [round(number) for number in stored(directory, stream)["fieldwatch:score"].to_list()]
+
+
+class Open:
+    """A collector's database, which can be left as a power cut would."""
+
+    def __init__(self, directory: Path, keeping: MessagesKeeping = FOREVER) -> None:
+        self.collected = Collected(directory, "plant", keeping, Keeping())
+        self.collected.__enter__()
+
+    @property
+    def samples(self) -> Shelved:
+        assert self.collected.samples is not None
+        return self.collected.samples
+
+    def take(self, *chunks: Chunk) -> list[int]:
+        taken = [self.collected.take_samples(chunk, self.samples) for chunk in chunks]
+        self.collected.commit()
+        return taken
+
+    def file_all(self) -> None:
+        while self.samples.file_some(all_of_it=True):
+            pass
+
+    def close(self) -> None:
+        self.collected.__exit__()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    one = Open(tmp_path)
+    yield one
+    one.close()
+
+
+def test_a_chunk_that_comes_twice_is_stored_once(opened: Open, tmp_path: Path) -> None:
+    first, second = chunk_of(samples_of(1)), chunk_of(samples_of(11))
+    assert opened.take(first, first, second, first) == [10, 0, 10, 0]
+    opened.file_all()
+    assert opened.take(second) == [0]
+    opened.file_all()
+    assert numbers(tmp_path) == list(range(1, 21))
+
+
+def test_a_restart_forgets_nothing(opened: Open, tmp_path: Path) -> None:
+    opened.take(chunk_of(samples_of(1)))
+    opened.close()
+    opened.collected.__enter__()
+    assert opened.take(chunk_of(samples_of(1)), chunk_of(samples_of(11))) == [0, 10]
+    opened.file_all()
+    assert numbers(tmp_path) == list(range(1, 21))
+
+
+def test_of_an_overlapping_chunk_only_the_new_samples_are_stored(
+    opened: Open, tmp_path: Path
+) -> None:
+    opened.take(chunk_of(samples_of(1, 10)))
+    assert opened.take(chunk_of(samples_of(5, 20))) == [14]
+    opened.file_all()
+    assert numbers(tmp_path) == list(range(1, 25))
+
+
+def test_each_day_has_a_folder_and_each_stream_too(opened: Open, tmp_path: Path) -> None:
+    opened.take(chunk_of(samples_of(1)), chunk_of(samples_of(11), "fan"))
+    opened.file_all()
+    below = tmp_path / "samples" / "gateway=gw-1"
+    files = sorted(str(path.relative_to(below)) for path in below.rglob("*.parquet"))
+    assert files == [
+        "stream=fan/day=2026-09-23/000006-5e00-000000000011.parquet",
+        "stream=pump-1/day=2026-09-22/235956-5e00-000000000001.parquet",
+        "stream=pump-1/day=2026-09-23/000000-5e00-000000000005.parquet",
+    ]
+
+
+def test_a_power_cut_between_file_and_database_repeats_no_sample(
+    opened: Open, tmp_path: Path
+) -> None:
+    one, two = samples_of(1), samples_of(11)
+    opened.take(chunk_of(one))
+    parquet.write(tmp_path, GATEWAY, "pump-1", [one])  # and then the power was cut
+    opened.close()
+    opened.collected.__enter__()
+    opened.take(chunk_of(two))  # what came before the files were written again
+    opened.file_all()
+    assert numbers(tmp_path) == list(range(1, 21))
+
+
+def test_what_is_not_committed_is_not_there(opened: Open, tmp_path: Path) -> None:
+    opened.collected.take_samples(chunk_of(samples_of(1)), opened.samples)
+    opened.close()
+    opened.collected.__enter__()
+    opened.file_all()
+    assert numbers(tmp_path) == []
+    assert opened.take(chunk_of(samples_of(1))) == [10]
+
+
+def test_channels_that_come_and_go_share_a_file(opened: Open, tmp_path: Path) -> None:
+    opened.take(chunk_of(samples_of(10, channels=2)), chunk_of(samples_of(20, channels=3)))
+    opened.file_all()
+    found = stored(tmp_path)
+    assert found["speed"].null_count() == 10
+    assert found["speed:quality"].to_list() == ["missing"] * 10 + ["good"] * 10
+    assert found["heat"].null_count() == 0
+
+
+def test_samples_are_filed_when_they_are_many_and_otherwise_wait(
+    opened: Open, tmp_path: Path
+) -> None:
+    noise = np.random.default_rng(1).normal(size=(2000, 3)).astype(np.float32)
+    opened.take(chunk_of(samples_of(1)))
+    assert opened.samples.file_some() == 0
+    assert opened.samples.size_bytes > 0
+    for first in range(100, 100 + 60 * 2000, 2000):
+        opened.take(chunk_of(samples_of(first, 2000, 3)._replace(values=noise)))
+    count = 0
+    while filed := opened.samples.file_some():
+        count += filed
+    assert 0 < count == len(numbers(tmp_path)) < 120_011
+    opened.file_all()
+    assert len(numbers(tmp_path)) == 120_010
+    assert opened.samples.size_bytes == 0
+
+
+def test_without_room_a_chunk_is_refused_and_comes_again(tmp_path: Path) -> None:
+    opened = Open(tmp_path, MessagesKeeping(bytes_max=2**18))
+    (tmp_path / "samples").write_text("in the way of the folder")
+    refused = 0
+    first = 1
+    try:
+        while not refused:
+            rng = np.random.default_rng(first)
+            samples = samples_of(first, 1000)
+            values = rng.normal(size=samples.values.shape).astype(np.float32)
+            try:
+                opened.take(chunk_of(samples._replace(values=values)))
+                first += 1000
+            except Refused as error:
+                assert error.cause == "no_room"
+                refused = first
+        assert opened.samples.size_bytes <= opened.samples.bytes_max
+        with pytest.raises(StoreError, match="samples"):
+            opened.samples.file_some(all_of_it=True)
+    finally:
+        opened.close()
+    (tmp_path / "samples").unlink()
+    opened = Open(tmp_path, MessagesKeeping(bytes_max=2**18))
+    opened.file_all()
+    assert opened.take(chunk_of(samples_of(refused))) == [10]
+    opened.file_all()
+    assert len(numbers(tmp_path)) == refused - 1 + 10
+    opened.close()
+
+
+def test_numbers_that_belong_to_earlier_samples_are_refused_not_confirmed(opened: Open) -> None:
+    opened.take(chunk_of(samples_of(1000)))
+    with pytest.raises(Refused, match="earlier samples"):
+        opened.take(chunk_of(samples_of(1, since_s=BEGIN_S + 86_400)))
+
+
+def test_the_acknowledgement_names_the_newest_chunks(opened: Open) -> None:
+    opened.take(chunk_of(samples_of(1)))
+    said = json.loads(opened.collected.acknowledgement(GATEWAY))
+    assert said == {"epoch": "5e00", "through_seq": 0, "also": [], "samples": [10]}
+    for first in range(11, 1000, 10):
+        opened.take(chunk_of(samples_of(first)))
+    said = json.loads(opened.collected.acknowledgement(GATEWAY))
+    assert said["samples"] == list(range(850, 1001, 10))
+
+
+@pytest.mark.parametrize(
+    ("keeping", "left"),
+    [
+        (Keeping(), 3),
+        (Keeping(days_max=40.0), 2),
+        (Keeping(bytes_max=5000), 1),
+        (Keeping(days_max=1e4, bytes_max=10**9), 3),
+    ],
+)
+def test_the_oldest_days_are_deleted(tmp_path: Path, keeping: Keeping, left: int) -> None:
+    now_s = time.time()
+    for at, days in enumerate((60, 30, 0)):
+        begin = samples_of(1 + 100 * at, since_s=now_s - days * 86_400.0)
+        parquet.write(
+            tmp_path, GATEWAY, "pump-1", [begin._replace(times=begin.times * 0 + begin.times[0])]
+        )
+    with Collected(tmp_path, "plant", FOREVER, keeping) as collected:
+        assert collected.samples is not None
+        assert collected.samples.drop_old() == 3 - left
+        assert collected.samples.drop_old() == 0
+    days = list((tmp_path / "samples/gateway=gw-1/stream=pump-1").iterdir())
+    assert len(days) == left
+    assert len(numbers(tmp_path)) == 10 * left
+    assert not left or 201 in numbers(tmp_path)  # the newest stay
+
+
+def message(stream: str = "pump-1", **changes: Any) -> tuple[str, bytes, bytes]:
+    about, data = packed(samples_of(1))
+    about |= {"missed": 0} | changes
+    dialect = CloudEvents(Origin("plant", "gw-1", "5e00"))
+    topic, body = dialect.samples(stream, about, data, BEGIN_S, 7, "samples-1-10", "synced")
+    return topic, *parted(body)
+
+
+def test_a_message_of_a_gateway_is_read() -> None:
+    topic, head, data = message()
+    chunk = read_chunk(topic, head, data, "plant")
+    assert (chunk.source, chunk.stream, chunk.missed) == (GATEWAY, "pump-1", 0)
+    assert chunk.samples.numbers.tolist() == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        ({"missed": -1}, "implausible"),
+        ({"missed": None}, "implausible"),
+        ({"n": 11}, "implausible"),
+        ({"channels": "flow"}, "implausible"),
+    ],
+)
+def test_a_message_that_no_gateway_writes_is_refused(change: dict[str, Any], cause: str) -> None:
+    with pytest.raises(Refused) as error:
+        read_chunk(*message(**change), "plant")
+    assert error.value.cause == cause
+
+
+@pytest.mark.parametrize("stream", ["..", ".", "a b", "x" * 65])
+def test_a_stream_that_is_no_name_becomes_no_folder(stream: str) -> None:
+    with pytest.raises(Refused):
+        read_chunk(*message(stream), "plant")
+
+
+def test_a_message_under_another_gateways_topic_is_refused() -> None:
+    topic, head, data = message()
+    with pytest.raises(Refused, match="source"):
+        read_chunk(topic.replace("gw-1", "gw-2"), head, data, "plant")
+
+
+def test_without_polars_collect_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)  # as if it were not there
+    words = ["collect", str(tmp_path), "--site", "plant", "--host", "127.0.0.1", "--samples"]
+    found = CliRunner().invoke(commands, words)
+    assert isinstance(found.exception, ConfigError)
+    assert "pip install 'fieldwatch[ingest]'" in str(found.exception)
