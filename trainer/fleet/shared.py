@@ -197,7 +197,7 @@ def read(path: Path) -> TrainedNetwork:
         from trainer.detector.export import Exported
     about, shared = _about(path), shared_by(path)
     networks: dict[Quantization, bytes] = {}
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         for form in file.files:
             if form != _ABOUT:
                 networks[form] = file[form].tobytes()
@@ -207,7 +207,8 @@ def read(path: Path) -> TrainedNetwork:
 
 def _about(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # from memory: numpy leaves a damaged file open
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             about: dict[str, Any] = json.loads(file[_ABOUT].tobytes())
     except _DAMAGED as error:
         raise DataError(f"{path}: not a whole network of a type of machine: {error}") from error
