@@ -94,24 +94,28 @@ def builder_of(family: str) -> Builder:
         FamilyUnknown: as ``detector_of``.
 
     """
-    return BUILDERS.get(family) or _foreign(family)
+    return BUILDERS.get(family) or provided(FAMILIES, family)
 
 
-def _foreign(family: str) -> Builder:
-    """Return the builder of a family of another package."""
+def provided(group: str, family: str) -> Any:
+    """Return what another package provides for a family by an entry point of ``group``.
+
+    Raises:
+        FamilyUnknown: no installed package provides it, two do, or its package is broken.
+
+    """
     from importlib.metadata import entry_points  # takes 1 MB, which few need
 
-    points = entry_points(group=FAMILIES, name=family)
+    points = entry_points(group=group, name=family)
     if len(points) != 1:
         raise FamilyUnknown(
             f"the family {family!r} is provided by {len(points)} installed packages: keep one"
         )
     (point,) = points
     try:
-        builder: Builder = point.load()
+        return point.load()
     except (ImportError, AttributeError) as error:
         raise FamilyUnknown(
             f"the family {family!r} cannot be loaded from {point.value}: {error}; reinstall its"
             " package"
         ) from error
-    return builder

@@ -1,4 +1,4 @@
-"""Signal features of fast channels: from raw readings to readings of the bundle's channels.
+"""Features of a channel over time: signal features, rolling figures and lags.
 
     raw readings ─> windows, one per period of the grid ─> figures ─┬─> readings ─> models.align
     other channels ─────────────────────────────────────────────────┘
@@ -9,7 +9,7 @@ to then, and its figures are readings of that time. Raw values are assumed to be
 the order of arrival, so coarse times, or one time for a whole read, do no harm. A raw value that
 arrives after the end of its window is late and not used. Missing values are skipped. A window has
 no figures if it lacks more than ``missing_share_max`` of its values, or would have to reach back
-more periods than its length.
+more periods than its length. With ``samples`` a feature has a window of only that many values.
 
 The figures are those of vibration condition monitoring (ISO 13373-1, ISO 13373-2, ISO 20816-1;
 kurtosis after Dyer and Stewart, J. Mech. Design 1978; the spectrum's scaling after Harris, Proc.
@@ -24,6 +24,13 @@ IEEE 1978). All except the mean are computed after subtraction of the mean:
   minimum, for a constant signal;
 - ``band_energy``: mean square from ``low_hz`` to ``high_hz``, excluding the upper limit unless it
   is half of the rate; a sine of amplitude A inside has A²/2, and adjacent bands are additive.
+
+For a channel as slow as the grid, a window of N values is a rolling one of N samples:
+
+- ``std``: (population) standard deviation; it is the same as ``rms``;
+- ``min``, ``max``: the least and the largest value;
+- ``last``: the newest value, if the window's last period has one: the channel as it is;
+- ``lag``: the oldest value, if the window's first period has one: the channel N - 1 samples ago.
 """
 
 from __future__ import annotations
@@ -54,14 +61,22 @@ def figure(feature: Feature, window: Float64, rate_hz: float) -> float:
     Its unit is the source's; that of ``band_energy`` is its square; ``crest_factor`` and
     ``kurtosis`` are dimensionless. ``rate_hz`` is in values per second.
     """
-    mean = float(window.mean())
-    if feature.kind == "mean":
-        return mean
-    moving = window - mean
+    match feature.kind:
+        case "mean":
+            return float(window.mean())
+        case "min":
+            return float(window.min())
+        case "max":
+            return float(window.max())
+        case "last":
+            return float(window[-1])
+        case "lag":
+            return float(window[0])
+    moving = window - float(window.mean())
     squares = moving * moving
     power = float(squares.mean())
     match feature.kind:
-        case "rms":
+        case "rms" | "std":
             return math.sqrt(power)
         case "peak":
             return float(np.abs(moving).max())
@@ -117,22 +132,49 @@ class _Window(NamedTuple):
 
     at: int  # the row that ended it
     period: int
-    values: Float32 | None  # None if there are too few
+    values: Float32  # the newest ones, at most ``window_samples``
+    counts: Int64  # of each period that the window reaches back, the one that ended last
+
+
+class _Reach(NamedTuple):
+    """The part of a window that a feature is computed from: its newest values."""
+
+    size: int  # values, at most
+    needed: int  # values, at least
+    periods: int
+
+    @classmethod
+    def of(cls, source: Source, sampling: Sampling, samples: int | None = None) -> _Reach:
+        """Return that of ``samples`` values; None: of a whole window."""
+        size = samples or source.window_samples
+        needed = math.ceil((1 - source.missing_share_max) * size)
+        return cls(size, needed, source.periods(sampling, samples))
+
+    def values(self, window: _Window, feature: Feature | None = None) -> Float32 | None:
+        """Return the values that ``feature`` is computed from; None if it lacks one."""
+        counts = window.counts[-self.periods :]
+        count = min(int(counts.sum()), self.size, len(window.values))
+        if count < max(self.needed, 1):
+            return None
+        kind = None if feature is None else feature.kind
+        if kind == "last" and not counts[-1]:
+            return None
+        if kind == "lag" and count <= int(counts[1:].sum()):
+            return None
+        return window.values[-count:]
 
 
 class _Cutter:
     """Splits one source's values into windows."""
 
     def __init__(self, source: Source, sampling: Sampling, counters: Counter[str]) -> None:
-        self._size = source.window_samples
-        self._needed = math.ceil((1 - source.missing_share_max) * self._size)
-        self._periods = source.periods(sampling)
+        self._whole = _Reach.of(source, sampling)
         self._gap_max = sampling.reset_gap_samples
         self._counters = counters
 
     def start(self) -> _Signal:
         """Create an empty signal."""
-        return _Signal(np.empty(0, np.float32), np.zeros(self._periods, np.int64))
+        return _Signal(np.empty(0, np.float32), np.zeros(self._whole.periods, np.int64))
 
     def take(
         self, signal: _Signal, rows: Int64, periods: Int64, values: Float32, in_time: Bool
@@ -152,7 +194,9 @@ class _Cutter:
                 yield from self._move_on(signal, period, int(rows[begin]))
             if begin < end:
                 signal.period, signal.far_late_rows = period, 0
-                signal.values = np.concatenate([signal.values, values[begin:end]])[-self._size :]
+                signal.values = np.concatenate([signal.values, values[begin:end]])[
+                    -self._whole.size :
+                ]
                 signal.counts[-1] += end - begin
 
     def _late(self, signal: _Signal, period: int, count: int) -> int:
@@ -175,12 +219,11 @@ class _Cutter:
     def _move_on(self, signal: _Signal, period: int, at: int) -> Iterator[_Window]:
         """Yield the windows up to a period that contain any values."""
         assert signal.period is not None
-        for over in range(signal.period, min(period, signal.period + self._periods)):
-            count = min(int(signal.counts.sum()), len(signal.values))
-            if count:
-                enough = count >= self._needed
-                self._counters["windows_short"] += not enough
-                yield _Window(at, over, signal.values[-count:] if enough else None)
+        for over in range(signal.period, min(period, signal.period + self._whole.periods)):
+            if count := min(int(signal.counts.sum()), len(signal.values)):
+                window = _Window(at, over, signal.values[-count:], signal.counts.copy())
+                self._counters["windows_short"] += self._whole.values(window) is None
+                yield window
             signal.counts[:-1], signal.counts[-1] = signal.counts[1:].copy(), 0
 
 
@@ -213,7 +256,7 @@ class Features:
         self._passing = [at for at, feature in enumerate(channels) if feature is None]
         self._made = [
             [
-                (at, feature)
+                (at, feature, _Reach.of(source, sampling, feature.samples))
                 for at, feature in enumerate(channels)
                 if feature is not None and feature.source == source.name
             ]
@@ -239,7 +282,7 @@ class Features:
             taken = cutter.take(signal, rows, periods[rows], raw[rows, source], in_time[:, source])
             for window in taken:
                 row = ends.setdefault((window.at, window.period), self._blank())
-                self._fill(row, source, window.values)
+                self._fill(row, source, window)
         lent = np.asarray(in_time.any(axis=1))
         self._lend(ends, beside, lent)
         empty = np.asarray(np.isnan(readings.values).all(axis=1))
@@ -249,13 +292,12 @@ class Features:
     def _blank(self) -> Float32:
         return np.full(self._channels, np.nan, np.float32)
 
-    def _fill(self, row: Float32, source: int, values: Float32 | None) -> None:
+    def _fill(self, row: Float32, source: int, window: _Window) -> None:
         """Put a source's figures into a reading; values beyond float32 become missing."""
-        if values is None:
-            return
-        window = values.astype(np.float64)
-        for channel, feature in self._made[source]:
-            found = figure(feature, window, self._rates_hz[source])
+        for channel, feature, reach in self._made[source]:
+            if (values := reach.values(window, feature)) is None:
+                continue
+            found = figure(feature, values.astype(np.float64), self._rates_hz[source])
             with np.errstate(over="ignore"):
                 row[channel] = found
             if np.isinf(row[channel]):

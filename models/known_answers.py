@@ -82,7 +82,8 @@ def _known_features(manifest: StreamRules) -> Float32:
             source = sources[channel.feature.source]
             at = np.arange(source.window_samples, dtype=np.float64)
             window = 1 + np.sin(np.pi * at * at / (2 * len(at))) + 3 * (at % 97 == 0)
-            figures.append(figure(channel.feature, window, source.rate_hz))
+            newest = window[-(channel.feature.samples or 0) :]
+            figures.append(figure(channel.feature, newest, source.rate_hz))
     return np.array(figures, np.float32)
 
 

@@ -49,7 +49,7 @@ LEARNT_BYTES_MAX = 2**20  # of intervals that adapt, per stream
 PENDING_BYTES_MAX = 16 * 2**20  # forecasts whose steps have not all come, per stream
 PERIOD_S_MIN = 0.001
 SOURCES_MAX = 16
-WINDOW_SAMPLES_MIN = 16
+WINDOW_SAMPLES_MIN = 2
 WINDOW_SAMPLES_MAX = 65_536
 WINDOW_PERIODS_MAX = 1_000  # of the grid
 MAGNITUDE_MAX = 1e30  # products and quotients of two such numbers and 10⁶ still fit a float32
@@ -106,7 +106,18 @@ CYCLES: Final = {"day": 24, "week": 168}
 Cycle = Literal["day", "week"]
 # the features of a window of a fast channel; see ``models.features``
 FeatureKind = Literal[
-    "mean", "rms", "peak", "peak_to_peak", "crest_factor", "kurtosis", "band_energy"
+    "mean",
+    "rms",
+    "peak",
+    "peak_to_peak",
+    "crest_factor",
+    "kurtosis",
+    "band_energy",
+    "std",
+    "min",
+    "max",
+    "last",
+    "lag",
 ]
 # the value of a slot that a channel has no value for; see ``models.gaps``
 Gap = Literal["hold", "interpolate", "missing"]
@@ -146,6 +157,16 @@ class Feature(_Part):
     kind: FeatureKind = Field(description="The statistic of a window")
     low_hz: NotNegative | None = Field(None, description="Lower edge of the band, for band_energy")
     high_hz: Positive | None = Field(None, description="Upper edge of the band, for band_energy")
+    samples: int | None = Field(
+        None,
+        ge=1,
+        le=WINDOW_SAMPLES_MAX,
+        description="Only this many newest values of the window; absent: all",
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without(serialize(self), samples=None)
 
     @model_validator(mode="after")
     def _has_band(self) -> Feature:
@@ -157,7 +178,7 @@ class Feature(_Part):
 
 
 class Source(_Part):
-    """A raw channel, much faster than the grid, that features are computed from."""
+    """A raw channel, at least as fast as the grid, that features are computed from."""
 
     name: str = Field(min_length=1, max_length=64, pattern=CHANNEL)
     unit: str = Field(max_length=16, description="Unit as shown to people, e.g. m/s2")
@@ -171,9 +192,9 @@ class Source(_Part):
         ge=0, lt=1, description="A window with a larger share missing has no features"
     )
 
-    def periods(self, sampling: Sampling) -> int:
-        """Return the length of a window in periods of the grid, rounded up."""
-        return ceil(self.window_samples / self.rate_hz / sampling.period_s - 1e-9)
+    def periods(self, sampling: Sampling, samples: int | None = None) -> int:
+        """Return the length of a window, or of its newest values, in periods, rounded up."""
+        return ceil((samples or self.window_samples) / self.rate_hz / sampling.period_s - 1e-9)
 
 
 class Channel(_Part):
@@ -1015,10 +1036,10 @@ def check_features(
 def _check_source(source: Source, sampling: Sampling) -> None:
     if source.low is not None and source.high is not None and source.low >= source.high:
         raise ValueError(f"source {source.name}: low {source.low} is not below high {source.high}")
-    if source.rate_hz * sampling.period_s < 2:
+    if source.rate_hz * sampling.period_s < 1 - 1e-9:
         raise ValueError(
-            f"source {source.name}: {source.rate_hz:g} Hz is not faster than the grid, a period of"
-            f" which is {sampling.period_s:g} s: make it a channel"
+            f"source {source.name}: {source.rate_hz:g} Hz is slower than the grid, a period of"
+            f" which is {sampling.period_s:g} s: make it a channel, or set a longer period"
         )
     if (periods := source.periods(sampling)) > WINDOW_PERIODS_MAX:
         raise ValueError(
@@ -1031,6 +1052,11 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
     source = sources.get(feature.source)
     if source is None:
         raise ValueError(f"channel {name}: there is no source {feature.source}")
+    if feature.samples is not None and feature.samples > source.window_samples:
+        raise ValueError(
+            f"channel {name}: samples {feature.samples} is over window_samples"
+            f" {source.window_samples} of source {source.name}"
+        )
     if feature.low_hz is None or feature.high_hz is None:
         return
     if feature.high_hz > source.rate_hz / 2:
@@ -1038,7 +1064,7 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
             f"channel {name}: high_hz {feature.high_hz:g} is over half of the rate of source"
             f" {source.name}, {source.rate_hz:g} Hz"
         )
-    resolution = source.rate_hz / source.window_samples
+    resolution = source.rate_hz / (feature.samples or source.window_samples)
     if feature.high_hz - feature.low_hz < resolution:
         raise ValueError(
             f"channel {name}: a band of {feature.high_hz - feature.low_hz:g} Hz is narrower than"

@@ -57,6 +57,26 @@ def pairs(settings: Mapping[str, Any]) -> Iterator[str]:
             yield line
 
 
+def written(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a whole file: settings first, then tables, each with its header."""
+    yield from _table(document, "")
+
+
+def _table(table: Mapping[str, Any], name: str) -> Iterator[str]:
+    apart = {key: value for key, value in table.items() if _has_header(value)}
+    yield from pairs({key: value for key, value in table.items() if key not in apart})
+    for key, value in apart.items():
+        inner = f"{name}{_key(key)}"
+        for one in [value] if isinstance(value, Mapping) else value:
+            yield from ("", f"[{inner}]" if isinstance(value, Mapping) else f"[[{inner}]]")
+            yield from _table(one, f"{inner}.")
+
+
+def _has_header(value: Any) -> bool:
+    tables = isinstance(value, list) and all(isinstance(one, Mapping) for one in value)
+    return isinstance(value, Mapping) or (tables and bool(value))
+
+
 def toml_value(value: Any) -> str:
     """Return a value in one line."""
     if isinstance(value, Mapping):

@@ -217,6 +217,7 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
     },
     "tensorflow": _TRAINING,
     "aeon": {"trainer/benchmark/counts.py"},
+    "optuna": {"trainer/tune.py"},
     "keras": _TRAINING,
     "polars": {
         "agent/collector/parquet.py",

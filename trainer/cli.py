@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-import importlib.util
 import json
 import os
 import sys
@@ -28,6 +27,7 @@ from models.errors import FieldwatchError
 from models.options import Number, layout_options, time_column_options
 from models.printable import printable
 from models.shown import shown
+from trainer.extras import require
 from trainer.registry import commands as registry_commands
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
 DRAWING = ("matplotlib",)
-EXTRA_MISSING_EXIT_CODE = 69
 MEMORY_EXIT_CODE = 71
 SYSTEM_EXIT_CODE = 74
 INTERRUPTED = 130  # as in a shell: 128 + SIGINT
@@ -81,26 +80,13 @@ def main() -> NoReturn:
         _end(_memory_error(error), MEMORY_EXIT_CODE)
 
 
-class ExtraMissing(FieldwatchError):
-    """A package that the command needs is not installed."""
-
-    exit_code = EXTRA_MISSING_EXIT_CODE
-
-
 def _needs(packages: Sequence[str]) -> Callable[[Command], Command]:
     """Let a command end at once if a package of the trainer's extra is not installed."""
 
     def decorated(command: Command) -> Command:
         @functools.wraps(command)
         def wrapped(**arguments: Any) -> int:
-            name = click.get_current_context().info_name
-            missing = [each for each in packages if importlib.util.find_spec(each) is None]
-            if missing:
-                raise ExtraMissing(
-                    f"{name} needs what is not installed: {', '.join(missing)}. Install the"
-                    " trainer's extra on a server, not on a gateway: pip install"
-                    " 'fieldwatch[trainer]'"
-                )
+            require(str(click.get_current_context().info_name), packages)
             return command(**arguments)
 
         return wrapped
@@ -214,7 +200,7 @@ def _verbosity(command: Command) -> Command:
     is_flag=True,
     help="Write the bundle under its own name even if it fails a gate. The report says so.",
 )
-@_needs(TRAINING)
+@_needs(DRAWING)
 @_verbosity
 def train(
     config: Path, output: Path | None, tflite_python: Path | None, accept: bool, tell: Tell
@@ -482,7 +468,6 @@ def data(config: Path, output: Path | None, tell: Tell) -> int:
     help="Largest difference of a known answer that still agrees.  [default: that of the bundle]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
-@_needs(TRAINING)
 @_verbosity
 def reproduce(
     bundle: Path,
@@ -510,6 +495,39 @@ def reproduce(
         for line in found.lines():
             say(line)
     return 0 if found.agrees else 1
+
+
+@commands.command()
+@click.argument("config", type=_File)
+@click.option("--output", type=_Directory, help="Directory for the study; overrides bundle.output.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+@_verbosity
+def tune(config: Path, output: Path | None, as_json: bool, tell: Tell) -> int:
+    """Search better settings in the ranges of CONFIG; write them as a new configuration.
+
+    The table [tune] names the settings. Each trial trains with other values and is compared on the
+    validation data alone. A search that was interrupted goes on where it stopped. The result is
+    NAME.tuned.toml beside CONFIG: train with it.
+    """
+    require("tune", ("optuna",), extra="tune")
+    from trainer import config as configuration
+    from trainer import tune as search
+
+    def progress(line: str) -> None:
+        tell(line, error=as_json)
+
+    file = configuration.read(config)
+    found = search.tune(file, output or file.output, progress)
+    if as_json:
+        say_json(found.document())
+        return 0
+    for name, value in found.settings.items():
+        say(f"{name} = {json.dumps(value)}")
+    if not found.settings:
+        say("no trial was better than the configuration itself")
+    say(found.text)
+    say(f"{found.path}")
+    return 0
 
 
 @commands.command()

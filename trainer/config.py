@@ -27,13 +27,16 @@ from models.manifest import (
     SOURCES_MAX,
     SPANS_MAX,
     STEPS_MAX,
+    TELEMANOM,
     WINDOW_SAMPLES_MAX,
     WINDOW_SAMPLES_MIN,
+    AdaptSamples,
     Cycle,
     Feature,
     Finite,
     Gap,
     Head,
+    HistorySamples,
     NotNegative,
     Positive,
     Sampling,
@@ -41,16 +44,31 @@ from models.manifest import (
     Share,
     Source,
     Span,
+    UpdateSamples,
     check_features,
     check_intervals,
     check_levels,
 )
 from models.names import BUNDLE, CHANNEL
 from models.printable import printable
-from models.settings import Table, dotted, explain, refusal
+from models.settings import Table, dotted, explain, nearest, refusal
 from models.toml import Location, read_toml
 from trainer.passwords import check_no_secret
 from trainer.registry.settings import RegistryTable
+
+# settings of the training that change neither its data nor how its validation loss is measured
+SEARCHED: Final = (
+    "network.layers",
+    "network.dropout",
+    "fit.epochs",
+    "fit.batch",
+    "fit.learning_rate",
+    "fit.schedule",
+    "fit.gradient_norm_max",
+    "fit.patience",
+)
+Choice = bool | int | float | str | list[int] | list[float] | list[str]
+OF_FAMILY: Final = "family.settings."
 
 LABELS_SUFFIX = ".labels.csv"
 
@@ -77,6 +95,20 @@ class BundleTable(Table):
     )
     version: int = Field(1, ge=1, description="Increase it with each training of the same name")
     output: str = Field(".", description="Directory of the bundle, its report and its metrics")
+
+
+class FamilyTable(Table):
+    """The family of models that is trained."""
+
+    name: str = Field(
+        TELEMANOM,
+        pattern=BUNDLE,
+        description="telemanom: a network predicts the next sample; hampel: the distance from the"
+        " median, without a network; or a family of an installed package",
+    )
+    settings: dict[str, Any] = Field(
+        {}, description="Settings of a package's family, which checks them itself"
+    )
 
 
 class ColumnTable(Table):
@@ -124,7 +156,7 @@ class ChannelTable(ColumnTable):
 
 
 class SourceTable(ColumnTable):
-    """A raw channel, much faster than the grid, from which features are computed."""
+    """A raw channel, at least as fast as the grid, from which features are computed."""
 
     rate_hz: Positive = Field(description="Values per second, evenly spaced")
     window_samples: int = Field(
@@ -591,6 +623,20 @@ class CalibrateTable(Table):
         return self.floor_margin + self.margin_samples / samples
 
 
+class HampelTable(Table):
+    """The family `hampel`: the robust distance from the median."""
+
+    history_samples: HistorySamples = 1000
+    update_samples: UpdateSamples = 50
+    deviations_min: Positive = Field(
+        2.0, description="Least limit of the distance from the median, in standard deviations"
+    )
+    deviations_margin: Margin = Field(
+        1.5, description="The limit, divided by the largest distance of the calibration part"
+    )
+    adapt_samples: AdaptSamples = 432_000
+
+
 class SeveritiesTable(Table):
     """The severity of an event, by the probability of its score in normal operation."""
 
@@ -992,10 +1038,65 @@ class GatesTable(Table):
     )
 
 
+class RangeTable(Table):
+    """A setting that is searched: a range from low to high, or choices."""
+
+    setting: str = Field(
+        min_length=1,
+        description=f"Dotted name: {', '.join(SEARCHED)}, or {OF_FAMILY}NAME",
+    )
+    low: Finite | None = Field(None, description="Least value")
+    high: Finite | None = Field(None, description="Largest value")
+    log: bool = Field(False, description="Search the logarithm; for learning rates, for example")
+    choices: list[Choice] = Field([], description="All values, in place of low and high")
+
+    @model_validator(mode="after")
+    def _either(self) -> RangeTable:
+        if self.setting not in SEARCHED and not self.setting.startswith(OF_FAMILY):
+            near = nearest(self.setting, SEARCHED)
+            raise ValueError(
+                f"{self.setting!r} cannot be searched: another value of it would change what is"
+                f" measured, or it does not exist{near}"
+            )
+        if self.choices:
+            if self.low is not None or self.high is not None:
+                raise ValueError("choices and low, high exclude each other")
+        elif self.low is None or self.high is None:
+            raise ValueError("set low and high, or choices")
+        elif self.low >= self.high:
+            raise ValueError(f"low {self.low:g} is not below high {self.high:g}")
+        elif self.log and self.low <= 0:
+            raise ValueError("log needs a low above 0")
+        return self
+
+
+class TuneTable(Table):
+    """The search of `fieldwatch-trainer tune`; a training does not use it."""
+
+    trials: int = Field(20, ge=1, le=10_000, description="Trainings, each with other settings")
+    seed: int = Field(1, ge=0, description="The same seed, settings and data search the same")
+    first_trials: int = Field(
+        5, ge=1, description="Trials that end regularly before another one may be stopped"
+    )
+    warm_up_epochs: int = Field(
+        5,
+        ge=0,
+        description="Epochs before a trial may be stopped: it is if its best validation loss is"
+        " above the median of the others at that epoch",
+    )
+    ranges: list[RangeTable] = Field(min_length=1, description="What is searched")
+
+    @model_validator(mode="after")
+    def _unique(self) -> TuneTable:
+        _refuse_repeated([one.setting for one in self.ranges], "ranges: setting ")
+        return self
+
+
 class Config(Table):
     """The whole file."""
 
     bundle: BundleTable
+    family: FamilyTable = FamilyTable()
     data: DataTable
     sampling: SamplingTable
     split: SplitTable = SplitTable()
@@ -1006,12 +1107,14 @@ class Config(Table):
     threshold: ThresholdTable = ThresholdTable()
     events: EventsTable = EventsTable()
     calibrate: CalibrateTable = CalibrateTable()
+    hampel: HampelTable = HampelTable()
     severities: SeveritiesTable = SeveritiesTable()
     parity: ParityTable = ParityTable()
     gates: GatesTable = GatesTable()
     forecast: ForecastTable | None = None
     remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
+    tune: TuneTable | None = None
     registry: RegistryTable | None = None
 
     @model_validator(mode="after")

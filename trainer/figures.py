@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from models.manifest import Channel
 from models.messages import Float32, Float64
 from trainer.drawing import EVENT, FAULT, INK, LIMIT, MODEL, style, svg
+from trainer.epochs import Epoch, kept
 from trainer.evaluate import Judged
-
-if TYPE_CHECKING:
-    from trainer.epochs import Epoch
 
 POINTS_MAX = 900  # per curve; nobody sees more, and files would grow
 STRETCH_SAMPLES = 400  # per channel in the figure of the forecasts
@@ -24,7 +22,7 @@ STRETCH_SAMPLES = 400  # per channel in the figure of the forecasts
 def training_curve(epochs: Sequence[Epoch]) -> bytes:
     """Draw the loss of training and validation data over the epochs."""
     numbers = [epoch.number for epoch in epochs]
-    best = next(epoch for epoch in reversed(epochs) if epoch.best)
+    best = kept(epochs)
     with style():
         figure, axes = _axes(6.4, 2.6)
         axes.plot(numbers, [epoch.loss for epoch in epochs], color=INK, label="training")

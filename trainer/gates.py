@@ -46,7 +46,7 @@ def judge(metrics: Mapping[str, Any], gates: GatesTable, parity: ParityTable) ->
             "use recordings of more kinds of normal operation, or raise calibrate.floor_margin",
         ),
         *_tail(metrics.get("tail"), gates),
-        *(_parity(row, parity) for row in metrics["parity"]),
+        *(_parity(row, parity) for row in metrics.get("parity", ())),
         *_coverage(metrics.get("forecaster"), gates),
     ]
 

@@ -59,6 +59,11 @@ def _cell(value: object, names_row: bool) -> str:
     return f'<th scope="row">{text(value)}</th>' if names_row else f"<td>{text(value)}</td>"
 
 
+def or_dash(value: float | None) -> str:
+    """Return a figure as text; a dash if it is not known."""
+    return shown(value, "g", absent="–")
+
+
 def image(svg: bytes, instead: str) -> str:
     """Return a drawing with its alternative text."""
     data = base64.b64encode(svg).decode()

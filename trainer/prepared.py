@@ -22,7 +22,7 @@ from models.features import COUNTERS as FEATURE_COUNTERS
 from models.manifest import Channel, DataSource, DataUsed, Lineage
 from models.messages import QUALITIES, Samples
 from models.times import iso_time
-from trainer import cleaning, dvc, evaluate, leakage, lineage, prepare, seal, steps
+from trainer import cleaning, dvc, evaluate, families, leakage, lineage, prepare, seal, steps
 from trainer import remaining as lives
 from trainer.code_version import code_version
 from trainer.config import ChannelTable, Config, ConfigFile, QueryTable
@@ -31,10 +31,9 @@ from trainer.datasets import Recording
 from trainer.datasets.database import read_query
 from trainer.datasets.recordings import read_recording
 from trainer.evaluate import Labelled
+from trainer.families import Say as Say
 from trainer.forecast import bundle as forecasting
 from trainer.steps import Step
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +78,10 @@ def prepare_data(file: ConfigFile, say: Say) -> Prepared:
 
     Raises:
         DataError: the recordings cannot be used.
-        ConfigError: a pattern matches no file.
+        ConfigError: a pattern matches no file, or the family refuses the settings.
 
     """
+    families.family_of(file.config)
     return prepare_from(file, sources(file, say), say)
 
 

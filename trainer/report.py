@@ -8,30 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from models.bundle import Bundle
-from models.manifest import Code, DataUsed, Feature, Manifest, TelemanomManifest
+from models.manifest import Code, DataUsed, Feature, Manifest
 from models.shown import shown
 from trainer import figures, gates, pages
 from trainer.detector import score_tail
 from trainer.evaluate import Judged, Judgement
-from trainer.forecast import report as forecast_report
-
-if TYPE_CHECKING:
-    from trainer.epochs import Epoch
-    from trainer.forecast.bundle import Foretold
 
 
-def write(
-    bundle: Bundle,
-    judged: Judgement,
-    epochs: Sequence[Epoch],
-    foretold: Foretold | None,
-    path: Path,
-) -> None:
-    """Write the report of a sealed bundle to ``path``; ``foretold`` is for its forecaster."""
-    manifest = bundle.telemanom
+def write(bundle: Bundle, judged: Judgement, sections: Iterable[str], path: Path) -> None:
+    """Write the report of a sealed bundle to ``path``; ``sections`` (HTML) are its family's."""
+    manifest = bundle.manifest
     title = f"{manifest.name}, version {manifest.version}"
     body = [
         f"<h1>{pages.text(title)}</h1>",
@@ -39,14 +28,10 @@ def write(
         f'<p class="lead">{pages.text(summary(manifest.metrics))}</p>',
         *_verdict(manifest.metrics["verdict"]),
         *_found(manifest.metrics, judged),
-        *_tail(manifest),
+        *(_tail(manifest) if manifest.tail is not None else []),
         *_forecast(manifest, judged),
         *(_features(manifest) if manifest.sources else []),
-        *_network(manifest, epochs),
-        *_quantization(manifest.metrics),
-        *_parity(manifest.metrics),
-        *([] if foretold is None else forecast_report.section(foretold)),
-        *_remaining(manifest.metrics),
+        *sections,
         *_measured_on(manifest.metrics.get("measured_on"), manifest.metrics),
         *_data(manifest.metrics["data"]),
         *_lineage(manifest),
@@ -117,7 +102,7 @@ def _found(metrics: dict[str, Any], judged: Judgement) -> Iterable[str]:
         )
         yield pages.table(
             ("precision", "recall", "F1"),
-            [tuple(_or_dash(labelled[name]) for name in ("precision", "recall", "f1"))],
+            [tuple(pages.or_dash(labelled[name]) for name in ("precision", "recall", "f1"))],
         )
     yield "<h2>Score against threshold</h2>"
     for recording in (judged.normal, *judged.labelled):
@@ -165,26 +150,13 @@ def _forecast(manifest: Manifest, judged: Judgement) -> Iterable[str]:
             (
                 name,
                 row["unit"],
-                *(_or_dash(row.get(key)) for key in ("mae", "last_value_mae", "mape", "r2")),
+                *(pages.or_dash(row.get(key)) for key in ("mae", "last_value_mae", "mape", "r2")),
             )
             for name, row in manifest.metrics["forecast"].items()
         ),
     )
     yield pages.image(
         figures.forecasts(judged.normal, manifest.channels), "observed and expected, per channel"
-    )
-
-
-def _remaining(metrics: dict[str, Any]) -> Iterable[str]:
-    """Yield the section about the remaining life, if the bundle predicts it."""
-    if (found := metrics.get("remaining")) is None:
-        return
-    yield "<h2>Remaining life</h2>"
-    rmse, constant, unit = found["rmse"], found["rmse_constant"], pages.text(found["unit"])
-    yield (
-        f"<p>From {found['lives']} machines that ran until they failed. On machines that the fit"
-        f" had not seen, the root mean squared error is {rmse:.3g} {unit}; a constant has"
-        f" {constant:.3g} {unit}.</p>"
     )
 
 
@@ -216,83 +188,11 @@ def _features(manifest: Manifest) -> Iterable[str]:
 
 def _what(feature: Feature) -> str:
     name = feature.kind.replace("_", " ")
+    if feature.samples is not None:
+        name += f" of {feature.samples}"
     return (
         name if feature.low_hz is None else f"{name}, {feature.low_hz:g} to {feature.high_hz:g} Hz"
     )
-
-
-def _network(manifest: TelemanomManifest, epochs: Sequence[Epoch]) -> Iterable[str]:
-    network, fit = manifest.metrics["network"], manifest.metrics["fit"]
-    yield "<h2>Network and training</h2>"
-    yield pages.table(
-        ("", ""),
-        (
-            ("LSTM cells per layer", ", ".join(map(str, manifest.network.layers))),
-            ("heads", ", ".join(manifest.network.heads)),
-            ("quantization", manifest.network.quantization),
-            ("file, float file", f"{network['size_bytes']:,} B, {network['float_size_bytes']:,} B"),
-            ("weights as 8-bit integers", f"{network['integer_weights']:,}"),
-            ("weights as floats", f"{network['float_weights']:,}"),
-            ("operators, all builtin", ", ".join(network["operators"])),
-            ("epochs, epoch kept", f"{fit['epochs']}, {fit['best_epoch']}"),
-            ("seconds", f"{sum(epoch.seconds for epoch in epochs):.0f}"),
-        ),
-    )
-    yield pages.image(figures.training_curve(epochs), "loss over epochs")
-
-
-def _quantization(metrics: dict[str, Any]) -> Iterable[str]:
-    yield "<h2>How the network is stored</h2>"
-    yield (
-        "<p>Every form scored the calibration part, unchanged and with added disturbances, and was"
-        " compared with float32. The smallest form that passed ships. It is the first.</p>"
-    )
-    yield pages.table(
-        ("form", "bytes", "µs per step", "change", "between interpreters", "same events", "result"),
-        (
-            (
-                row["quantization"],
-                "–" if row["size_bytes"] is None else f"{row['size_bytes']:,}",
-                _or_dash(row["step_us"]),
-                shown(row["change"], ".2g", absent="–"),
-                shown(row["interpreter_change"], ".2g", absent="–"),
-                row["events"] or "–",
-                "passes" if row["passed"] else f"fails: {row['reason']}",
-            )
-            for row in metrics["quantization"]
-        ),
-    )
-
-
-def _parity(metrics: dict[str, Any]) -> Iterable[str]:
-    yield "<h2>Are the scores the same everywhere?</h2>"
-    yield (
-        "<p>The largest change of a score, |a − b| / (1 + |b|), by quantization (against the float"
-        " network, on LiteRT) and by another interpreter (against LiteRT).</p>"
-    )
-    yield pages.table(
-        (
-            "change",
-            "network",
-            "interpreter",
-            "in the test part",
-            "in faults",
-            "same events, to the sample",
-        ),
-        (
-            (
-                row["change"],
-                row["network"],
-                row["runtime"],
-                f"{row['difference']:.2g}",
-                f"{row['difference_in_faults']:.2g}",
-                f"in {row['identical']} of {row['recordings']} recordings",
-            )
-            for row in metrics["parity"]
-        ),
-    )
-    if not any(row["change"] == "interpreter" for row in metrics["parity"]):
-        yield "<p>Only LiteRT was checked, as no Python with tflite-runtime was given.</p>"
 
 
 def _measured_on(parts: Mapping[str, str] | None, metrics: Mapping[str, Any]) -> Iterable[str]:
@@ -413,7 +313,3 @@ def _code(code: Code | None) -> Iterable[tuple[str, str]]:
 
 def _s(seconds: float | None) -> str:
     return "–" if seconds is None else f"{shown(seconds, '.1f')} s"
-
-
-def _or_dash(value: float | None) -> str:
-    return shown(value, "g", absent="–")

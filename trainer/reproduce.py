@@ -21,7 +21,7 @@ from models.bundle import Bundle
 from models.errors import BundleCorrupt, ConfigError, DataError
 from models.families import detector_of
 from models.known_answers import Difference
-from models.manifest import EVALUATED, FORECASTER, NETWORK, TRAINING, Code, DataUsed, Lineage
+from models.manifest import EVALUATED, KNOWN_ANSWERS, TRAINING, Code, DataUsed, Lineage
 from models.settings import explain
 from models.shown import shown
 from trainer import lineage, seal, train
@@ -122,21 +122,23 @@ def reproduce(
         say: called with each line of progress.
 
     Raises:
-        BundleError: the bundle cannot be read, or is of another family.
+        BundleError: the bundle cannot be read.
         DataError: it does not say how it was trained, or the data are not the same.
         ConfigError: there are no recordings, or the configuration is one of another version.
+        ExtraMissing: a package that the family needs is not installed.
 
     """
     bundle = bundles.read(path)
     _check_own_network(bundle)
     file = ConfigFile(
-        data / TRAINING, _configuration(bundle), bundle.telemanom.lineage.config_digest
+        data / TRAINING, _configuration(bundle), bundle.manifest.lineage.config_digest
     )
+    family = train.ready(file.config)
     prepared = prepare_data(file, say)
     _check_data(prepared.used, _recorded(bundle))
     say(f"the data are the same: {prepared.used.digest}")
-    learnt = train.learn(file, prepared, tflite_python, say)
-    figures, equal = _compared(bundle.manifest.metrics, learnt.measured.metrics)
+    learnt = train.learn(family, train.job_of(file, prepared, tflite_python, say), prepared)
+    figures, equal = _compared(bundle.manifest.metrics, learnt.metrics)
     return Reproduced(
         _networks(bundle, learnt.sealed),
         _answers(learnt.sealed, bundle),
@@ -148,7 +150,7 @@ def reproduce(
 
 
 def _check_own_network(bundle: Bundle) -> None:
-    shared = bundle.telemanom.lineage.shared
+    shared = bundle.manifest.lineage.shared
     if shared is not None:
         raise DataError(
             f"{bundle.source}: its network was trained on {len(shared.streams)} streams of the type"
@@ -191,11 +193,8 @@ def _check_data(found: DataUsed, expected: DataUsed) -> None:
 
 
 def _networks(then: Bundle, now: Bundle) -> dict[str, bool]:
-    return {
-        name: then.parts.get(name) == now.parts.get(name)
-        for name in (NETWORK, FORECASTER)
-        if name in then.parts or name in now.parts
-    }
+    names = sorted((then.parts.keys() | now.parts.keys()) - {KNOWN_ANSWERS, TRAINING})
+    return {name: then.parts.get(name) == now.parts.get(name) for name in names}
 
 
 def _answers(now: Bundle, then: Bundle) -> Difference:

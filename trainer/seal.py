@@ -1,4 +1,4 @@
-"""Builds a network's manifest, and seals it with the parts of the bundle."""
+"""Builds manifests, and seals them with the parts of the bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,18 +30,53 @@ from models.manifest import (
     KnownAnswers,
     LevelPart,
     Lineage,
-    NetworkPart,
+    Manifest,
     Sampling,
     Severities,
-    Smoothing,
     TelemanomManifest,
-    Threshold,
 )
 from models.settings import explain
 from trainer.config import Config, source_part
 from trainer.prepare import Grid
 
+M = TypeVar("M", bound=Manifest)
+
 _SOFTWARE = ("tensorflow", "keras", "numpy", "h5py", "ml_dtypes", "pydantic")
+
+
+def made(form: type[M], **keys: Any) -> M:
+    """Return a manifest of this form.
+
+    Raises:
+        ConfigError: a bundle cannot have these settings.
+
+    """
+    try:
+        return form(**keys)
+    except ValidationError as error:
+        problems = explain(form, error)
+        raise ConfigError("a bundle cannot have these settings: " + "; ".join(problems)) from error
+
+
+def common(
+    config: Config, channels: Sequence[Channel], lineage: Lineage, created: datetime
+) -> dict[str, Any]:
+    """Return the keys of the manifest that every family has, before calibration: without a tail."""
+    return {
+        "name": config.bundle.name,
+        "version": config.bundle.version,
+        "created": created.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "channels": list(channels),
+        "sources": [source_part(source) for source in config.data.sources],
+        "sampling": sampling(config),
+        "events": Events(**config.events.model_dump()),
+        "tail": None,
+        "severities": Severities(**config.severities.model_dump()),
+        "known_answers": KnownAnswers(tolerance=config.parity.interpreter_tolerance),
+        "lineage": lineage,
+        "metrics": {},
+        "files": {},
+    }
 
 
 def draft(
@@ -51,55 +86,32 @@ def draft(
     created: datetime,
     quantization: str,
 ) -> TelemanomManifest:
-    """Return the manifest before calibration: floors of 1, no lower limits, no tail.
+    """Return a network's manifest before calibration: floors of 1, no lower limits, no tail.
 
     Raises:
         ConfigError: a bundle cannot have these settings.
 
     """
-    try:
-        return _draft(config, channels, lineage, created, quantization)
-    except ValidationError as error:
-        problems = explain(TelemanomManifest, error)
-        raise ConfigError("a bundle cannot have these settings: " + "; ".join(problems)) from error
-
-
-def _draft(
-    config: Config,
-    channels: Sequence[Channel],
-    lineage: Lineage,
-    created: datetime,
-    quantization: str,
-) -> TelemanomManifest:
     layers, heads = config.network.layers, config.network.heads
     scored = sum(channel.scored for channel in channels)
     span, spans = config.smoothing.level_span_samples, config.smoothing.spans_samples
     rows = (len(spans) * len(heads) + (span is not None)) * scored
-    return TelemanomManifest(
-        name=config.bundle.name,
-        version=config.bundle.version,
-        created=created.isoformat(timespec="seconds").replace("+00:00", "Z"),
-        channels=list(channels),
-        sources=[source_part(source) for source in config.data.sources],
-        sampling=sampling(config),
-        network=NetworkPart(
-            layers=layers,
-            heads=heads,
-            horizon_samples=config.network.horizon_samples,
-            state_size=2 * sum(layers),
-            input_clip=config.network.input_clip,
-            quantization=quantization,
-        ),
-        smoothing=Smoothing(spans_samples=spans),
-        threshold=Threshold(**config.threshold.model_dump(), floor=[1.0] * rows, calm=[0.0] * rows),
+    limits = {"floor": [1.0] * rows, "calm": [0.0] * rows}
+    network = {
+        "layers": layers,
+        "heads": heads,
+        "horizon_samples": config.network.horizon_samples,
+        "state_size": 2 * sum(layers),
+        "input_clip": config.network.input_clip,
+        "quantization": quantization,
+    }
+    return made(
+        TelemanomManifest,
+        **common(config, channels, lineage, created),
+        network=network,
+        smoothing={"spans_samples": spans},
+        threshold=config.threshold.model_dump() | limits,
         level=None if span is None else level(span, scored),
-        events=Events(**config.events.model_dump()),
-        tail=None,
-        severities=Severities(**config.severities.model_dump()),
-        known_answers=KnownAnswers(tolerance=config.parity.interpreter_tolerance),
-        lineage=lineage,
-        metrics={},
-        files={},
     )
 
 
@@ -120,7 +132,7 @@ def sampling(config: Config) -> Sampling:
     return Sampling(**config.sampling.model_dump())
 
 
-def assemble(manifest: TelemanomManifest, parts: Mapping[str, bytes]) -> Bundle:
+def assemble(manifest: Manifest, parts: Mapping[str, bytes]) -> Bundle:
     """Return the bundle of these parts, in memory. Its manifest lists their digests.
 
     The metrics of ``manifest`` belong to other parts, so they are left out.
@@ -134,7 +146,7 @@ def with_training(bundle: Bundle, config: Config) -> Bundle:
     """Return a bundle that has the configuration of its training, so that it can be repeated."""
     document = config.model_dump(mode="json", exclude={"registry"})  # which changes no result
     data = f"{json.dumps(document, separators=(',', ':'), sort_keys=True)}\n".encode()
-    return assemble(bundle.telemanom, dict(bundle.parts) | {TRAINING: data})
+    return assemble(bundle.manifest, dict(bundle.parts) | {TRAINING: data})
 
 
 def sealed(bundle: Bundle) -> Bundle:

@@ -281,6 +281,64 @@ def test_what_a_float32_cannot_hold_is_missing() -> None:
     assert seen(target.push(rows(*table)))[-1] == (3.0, None)
 
 
+# ---- rolling figures and lags
+
+
+def rolling(kinds: str, missing_share_max: float = 0.5) -> Features:
+    """Features of the last four samples of a channel that has one value a period."""
+    made = [Feature.model_validate({"source": "a", "kind": kind}) for kind in kinds.split()]
+    one = source(rate_hz=1.0, window_samples=4, missing_share_max=missing_share_max)
+    return Features(made, [one], GRID)
+
+
+def test_a_slow_channel_has_rolling_figures_and_lags() -> None:
+    values = np.random.default_rng(3).normal(20, 3, 40).astype(np.float32)
+    target = rolling("last lag mean std min max", missing_share_max=0.0)
+    found = target.push(rows(*enumerate(values.tolist())))
+    assert len(found.times) == 39  # the last one is complete when the next begins
+    windows = np.lib.stride_tricks.sliding_window_view(values[:-1].astype(np.float64), 4)
+    expected = np.stack(
+        [
+            windows[:, -1],
+            windows[:, 0],  # three samples ago
+            windows.mean(axis=1),
+            windows.std(axis=1),
+            windows.min(axis=1),
+            windows.max(axis=1),
+        ],
+        axis=1,
+    )
+    assert np.isnan(found.values[:3]).all()
+    np.testing.assert_array_equal(found.values[3:], expected.astype(np.float32))
+    assert target.counters == {"windows_short": 3}
+
+
+def test_features_of_one_source_have_windows_of_their_own() -> None:
+    values = np.arange(20.0) ** 2
+    made = [
+        Feature(source="a", kind="mean"),
+        Feature(source="a", kind="mean", samples=2),
+        Feature(source="a", kind="lag", samples=2),
+        Feature(source="a", kind="last", samples=1),
+    ]
+    one = source(rate_hz=1.0, window_samples=4, missing_share_max=0.0)
+    found = seen(Features(made, [one], GRID).push(rows(*enumerate(values.tolist()))))
+    assert found[0] == (0.0, None, None, None, 0.0)
+    assert found[1] == (1.0, None, 0.5, 0.0, 1.0)
+    assert found[9] == (9.0, values[6:10].mean(), values[8:10].mean(), values[8], values[9])
+
+
+def test_a_lag_and_the_last_value_do_not_take_another_samples_place() -> None:
+    table = [(float(at), float(at) if at not in (10, 13) else NAN) for at in range(20)]
+    found = {time: figures for time, *figures in seen(rolling("last lag min").push(rows(*table)))}
+    assert found[9.0] == [9, 6, 6]
+    assert found[10.0] == [None, 7, 7]  # no value at 10
+    assert found[12.0] == [12, 9, 9]
+    assert found[13.0] == [None, None, 11]  # none at 13, and none at 10
+    assert found[16.0] == [16, None, 14]
+    assert found[17.0] == [17, 14, 14]
+
+
 # ---- properties
 
 
@@ -299,9 +357,17 @@ def recordings(draw: st.DrawFn) -> Readings:
     return Readings(START_S + np.repeat(times, 1), values)
 
 
+FIELDS = ("source", "kind", "samples")
+
+
 def two() -> Features:
-    kinds = [("a", "rms"), None, ("b", "kurtosis"), ("a", "mean")]
-    made = [None if one is None else Feature(source=one[0], kind=one[1]) for one in kinds]
+    kinds = [("a", "rms"), None, ("b", "kurtosis"), ("a", "mean"), ("a", "std"), ("b", "min")]
+    kinds += [("b", "max"), ("a", "last"), ("b", "last"), ("a", "lag"), ("b", "lag")]
+    kinds += [("a", "lag", 3), ("b", "mean", 12)]
+    made = [
+        None if one is None else Feature.model_validate(dict(zip(FIELDS, one, strict=False)))
+        for one in kinds
+    ]
     slow = source(name="b", rate_hz=5.0, window_samples=20, missing_share_max=0.5)
     return Features(made, [source(missing_share_max=0.6), slow], GRID)
 
@@ -346,8 +412,8 @@ MANIFEST = {"a": Feature(source="x", kind="rms"), "b": None}
     ("change", "message"),
     [
         ({"name": "b"}, "b is a channel and a source"),
-        ({"rate_hz": 1.5}, "not faster than the grid"),
-        ({"window_samples": 16, "rate_hz": 1e-2}, "not faster than the grid"),
+        ({"rate_hz": 0.9}, "slower than the grid"),
+        ({"window_samples": 16, "rate_hz": 1e-2}, "slower than the grid"),
         ({"window_samples": 65536, "rate_hz": 10.0}, "6554 periods of the grid long, over 1000"),
         ({"low": 2.0, "high": 1.0}, "low 2.0 is not below high 1.0"),
     ],
@@ -378,6 +444,7 @@ def test_sources_are_each_there_once_and_used() -> None:
         ({"kind": "band_energy", "low_hz": 1, "high_hz": 1.5}, "narrower than"),
         ({"kind": "band_energy", "low_hz": 2, "high_hz": 1}, "low_hz 2 is not below high_hz 1"),
         ({"kind": "band_energy"}, "needs both"),
+        ({"kind": "mean", "samples": 17}, "samples 17 is over window_samples 16 of source x"),
         ({"kind": "rms", "low_hz": 1, "high_hz": 2}, "are for kind band_energy"),
     ],
 )

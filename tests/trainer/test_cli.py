@@ -25,11 +25,10 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 @pytest.mark.parametrize(
     ("arguments", "missing"),
     [
-        (("train", "x.toml"), "tensorflow"),
-        (("reproduce", "x.fieldwatch"), "tensorflow"),
         (("benchmark", "nasa", "--data", "."), "tensorflow"),
         (("benchmark", "ett", "--data", "x.csv"), "tensorflow"),
         (("benchmark", "all", "--data", "."), "tensorflow"),
+        (("train", "x.toml"), "matplotlib"),
         (("data", "x.toml"), "matplotlib"),
     ],
 )
@@ -44,6 +43,22 @@ def test_a_command_that_needs_the_extra_says_so_and_how_to_install_it(
     said = capsys.readouterr().err
     assert f"needs what is not installed: {missing}. Install the trainer's extra" in said
     assert "pip install 'fieldwatch[trainer]'" in said
+
+
+@pytest.mark.parametrize("command", ["train", "reproduce"])
+def test_a_family_that_needs_tensorflow_says_so_before_it_reads_recordings(
+    trained: Trained,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    path = trained.path if command == "reproduce" else trained.file.path
+    assert run(monkeypatch, command, path) == 69
+    said, failed = capsys.readouterr()
+    assert "a training of the family telemanom needs what is not installed: tensorflow" in failed
+    assert "pip install 'fieldwatch[trainer]'" in failed
+    assert "reading normal.csv" not in said
 
 
 WITHOUT = """

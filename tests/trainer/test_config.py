@@ -78,8 +78,8 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
         (SIGNAL.replace('"rms"', '"loudness"'), "data.channels[1].feature.kind = 'loudness'"),
         (SIGNAL.replace('source = "x"', 'source = "y"'), "channel flow_rms: there is no source y"),
         (SIGNAL.replace("[sampling]", "[[data.sources]]\n" + X + "[sampling]"), "names of sources"),
-        (SIGNAL.replace("20.0", "1.0"), "source x: 1 Hz is not faster than the grid"),
-        (SIGNAL.replace("= 20 ", "= 2 "), "data.sources[0].window_samples = 2"),
+        (SIGNAL.replace("20.0", "0.5"), "source x: 0.5 Hz is slower than the grid"),
+        (SIGNAL.replace("= 20 ", "= 1 "), "data.sources[0].window_samples = 1"),
         (
             SIGNAL.replace('kind = "rms"', 'kind = "band_energy"'),
             "data.channels[1].feature: low_hz",

@@ -162,3 +162,85 @@ def test_inspect_shows_it(directory: Path, said: list[str]) -> None:
         commands, ["bundle", "inspect", "--json", str(directory / "signal.fieldwatch")]
     )
     assert json.loads(told.output)["sources"][0]["window_samples"] == 40
+
+
+ROLLING = """
+[bundle]
+name = "rolling"
+
+[family]
+name = "hampel"
+
+[data]
+files = ["normal.csv"]
+
+[[data.sources]]
+name = "oil"
+rate_hz = 1.0
+window_samples = 31
+missing_share_max = 0.5
+
+[[data.channels]]
+name = "now"
+feature = { source = "oil", kind = "last" }
+
+[[data.channels]]
+name = "before"
+scored = false
+feature = { source = "oil", kind = "lag" }
+
+[[data.channels]]
+name = "mean"
+feature = { source = "oil", kind = "mean" }
+
+[[data.channels]]
+name = "sooner"
+scored = false
+feature = { source = "oil", kind = "lag", samples = 6 }
+
+[[data.channels]]
+name = "restless"
+feature = { source = "oil", kind = "std" }
+
+[[data.channels]]
+name = "highest"
+feature = { source = "oil", kind = "max" }
+
+[sampling]
+period_s = 1.0
+warm_up_samples = 20
+
+[split]
+train = 0.4
+calibrate = 0.3
+test = 0.3
+"""
+
+
+def test_a_gateway_has_the_same_lags_and_rolling_figures(tmp_path: Path) -> None:
+    values = 60 + np.random.default_rng(1).normal(0, 1, 5000)
+    kept = [at for at in range(5000) if at % 997 != 5]
+    lines = [f"{START_S + at},{values[at]:.4f}" for at in kept]
+    (tmp_path / "normal.csv").write_text("\n".join(["time,oil", *lines]) + "\n")
+    (tmp_path / "rolling.toml").write_text(ROLLING)
+    said: list[str] = []
+    file = config.read(tmp_path / "rolling.toml")
+    train.train(file, tmp_path, None, said.append, accept=True)
+    data = file.config.data
+    recording = read_recording(tmp_path / "normal.csv", data.sought, data.columns)
+    samples, counters = prepare.align([recording], seal.grid(file.config))
+    now, before, _, sooner, _, highest = samples.values[2100:2200].T
+    np.testing.assert_array_equal(before[30:], now[:-30])
+    np.testing.assert_array_equal(sooner[5:], now[:-5])
+    assert (highest >= now).all()
+    assert counters["windows_short"] == 16  # until there are 16 of 31 values; one is lost
+    assert any("windows short" in line for line in said)
+    outcome = replay(tmp_path / "normal.csv", tmp_path / "rolling.fieldwatch")
+    judged = evaluate.evaluate(
+        tmp_path / "rolling.fieldwatch", [tmp_path / "normal.csv"], None, "time", 60.0
+    )
+    assert outcome["samples"] == len(samples.times)
+    assert outcome["rejected"] == dict(counters)
+    assert judged["recordings"][0]["false_events"] == len(
+        {event["number"] for event in outcome["events"]}
+    )

@@ -21,7 +21,8 @@ from trainer import config as configuration
 from trainer import evaluate, gates, report
 from trainer.cli import main
 from trainer.config import EvaluateTable, GatesTable, ParityTable
-from trainer.detector.fit import Epoch
+from trainer.detector.report import sections
+from trainer.epochs import Epoch
 from trainer.prepare import Grid
 
 UNIT = "\x1b[2J\n\u202e$\\x$\x9b"  # 16 characters at most
@@ -94,7 +95,8 @@ def test_a_report_and_its_figures(hostile_bundle: Bundle, recording: Path, tmp_p
     judged = evaluate.judge_all(hostile_bundle, read.samples, [read], EvaluateTable())
     epochs = [Epoch(number, 1.0 / number, 1.0 / number, True, 1.0) for number in (1, 2)]
     path = tmp_path / "report.html"
-    report.write(hostile_bundle, judged, epochs, None, path)
+    own = sections(hostile_bundle, epochs, None)
+    report.write(hostile_bundle, judged, own, path)
     page = path.read_text(encoding="utf-8")
     assert page.replace("\n", "").isprintable()
     assert KIND_SHOWN.replace("&", "&amp;") in page

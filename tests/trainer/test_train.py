@@ -184,7 +184,8 @@ def test_what_no_bundle_may_have_is_refused_before_any_training(tmp_path: Path) 
     (tmp_path / "tiny.toml").write_text(text + "[threshold]\nz_step = 0.001\n")
     said: list[str] = []
     with pytest.raises(
-        ConfigError, match="a bundle cannot have these settings: z_min to z_max in steps of z_step"
+        ConfigError,
+        match="a bundle cannot have these settings: threshold: z_min to z_max in steps of z_step",
     ):
         train.train(config.read(tmp_path / "tiny.toml"), tmp_path, None, said.append)
     assert not any(line.startswith("epoch") for line in said)

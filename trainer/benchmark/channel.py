@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +21,9 @@ from trainer.benchmark.outcome import DETECTORS, Detector, Judged, Outcome, Work
 from trainer.benchmark.references import HEADS, reference
 from trainer.benchmark.settings import Settings
 from trainer.config import Config
+from trainer.detector.family import Telemanom
+from trainer.families import Job, build
 from trainer.prepare import Parts
-from trainer.train import build
 
 
 class Task(NamedTuple):
@@ -109,11 +111,20 @@ def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
         seed=config.fit.seed,
         software=seal.software(),
     )
-    built = build(config, parts, _channels(case, parts), lineage, task.tflite_python, _say)
+    job = Job(
+        config=config,
+        parts=parts,
+        channels=_channels(case, parts),
+        origin=lineage,
+        created=datetime.now(UTC),
+        tflite_python=task.tflite_python,
+        say=_say,
+    )
+    built = build(Telemanom(), job)
     from trainer.detector.export import zero_network
 
     zero = zero_network(len(case.channels), built.bundle.manifest.scored)
-    bundles: dict[Detector, Bundle] = {"quantized": built.bundle, "float": built.floating}
+    bundles: dict[Detector, Bundle] = {"quantized": built.bundle, "float": built.rest.floating}
     for detector, head in HEADS.items():
         bundles[detector] = reference(built.bundle, head, zero, parts, config.calibrate)
     return bundles

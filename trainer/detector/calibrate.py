@@ -21,8 +21,6 @@ from models import tail_fit
 from models.bundle import Bundle
 from models.detector import Result
 from models.errors import DataError
-from models.known_answers import record as recorded
-from models.known_answers import with_features
 from models.manifest import TelemanomManifest
 from models.messages import Float32, Samples
 from models.pipeline import Pipeline
@@ -30,11 +28,6 @@ from models.smoother import Smoother
 from trainer.config import CalibrateTable
 from trainer.detector.levels import with_levels
 from trainer.seal import assemble
-
-KNOWN_SAMPLES = 100  # length of each section after the warm-up: calm, disturbed, calm
-# sizes of the swing that are tried in turn, in units of the channels' scales; limits that were
-# calibrated on few samples are wide
-DISTURBANCES = (6.0, 12.0, 24.0, 48.0)
 
 
 def calibrated(
@@ -152,40 +145,3 @@ def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTabl
     longest = np.repeat(np.array(spans) == max(spans), manifest.prediction_size)
     least = np.nanmin(smoothed, axis=0) / settings.calm_margin
     return [float(limit) for limit in np.where(longest, least, 0.0)]
-
-
-def known_answers(bundle: Bundle, samples: Samples) -> bytes:
-    """Return the known answers of a calibrated bundle, recorded on some of ``samples``.
-
-    Normal samples come first, then every other scored channel swings for a while, then normal
-    samples follow. The smallest swing of ``DISTURBANCES`` that opens an event is recorded. If there
-    are too few samples, they are repeated.
-
-    Raises:
-        DataError: no event opens, because the thresholds are too high.
-
-    """
-    pipeline = Pipeline(bundle)
-    for scales in DISTURBANCES:
-        disturbed = _disturbed(bundle.telemanom, samples, np.float32(scales))
-        result = pipeline.step(pipeline.start(), disturbed)
-        if any(event.kind == "anomaly" for event in result.events):
-            return with_features(recorded(disturbed, result), bundle.telemanom)
-    raise DataError(
-        "the known answers raise no event: the calibration part differs so much from the training"
-        f" part that the bundle does not detect a swing by {DISTURBANCES[-1]:g} scales; check the"
-        " recordings"
-    )
-
-
-def _disturbed(manifest: TelemanomManifest, samples: Samples, scales: np.float32) -> Samples:
-    """Return calm samples, samples in which channels swing by ``scales``, and calm ones."""
-    before = manifest.sampling.warm_up_samples + manifest.threshold.settle_samples
-    count = before + 3 * KNOWN_SAMPLES
-    values = np.resize(samples.values, (count, samples.values.shape[1]))
-    lift = np.array([channel.scale for channel in manifest.channels], np.float32) * scales
-    lifted = manifest.scored[::2]
-    swing = np.where(np.arange(KNOWN_SAMPLES) % 2, -1, 1)[:, None]
-    values[-2 * KNOWN_SAMPLES : -KNOWN_SAMPLES, lifted] += swing * lift[lifted]
-    times = samples.times[0] + np.arange(count) * manifest.sampling.period_s
-    return Samples(times, values)

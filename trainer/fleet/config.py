@@ -23,6 +23,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 from models import reference
 from models.environment import Override
 from models.errors import ConfigError
+from models.manifest import TELEMANOM
 from models.names import NAME
 from models.settings import Table, explain, refusal
 from models.toml import Location, merged, read_toml
@@ -33,7 +34,7 @@ from trainer.registry.settings import RegistryTable
 STREAM: Final = "{stream}"  # in a text: the name of the stream
 _TABLES: Final = ("fleet", "streams", "types")  # those that a training's configuration lacks
 # what must be the same for all streams that share a network
-_OF_THE_NETWORK: Final = ("sampling", "prepare", "network", "fit")
+_OF_THE_NETWORK: Final = ("family", "sampling", "prepare", "network", "fit")
 
 
 class FleetTable(Table):
@@ -315,6 +316,12 @@ def _of_all(streams: Mapping[str, Stream], fleet: Fleet) -> Iterator[str]:
 
 def _differences(name: str, members: Sequence[Stream]) -> Iterator[str]:
     first = members[0].file.config
+    if first.family.name != TELEMANOM:
+        yield (
+            f"types.{name}: the family {first.family.name!r} has no network to share: set"
+            f" types.{name}.shared_network = false"
+        )
+        return
     for stream in members[1:]:
         other = stream.file.config
         odd = [key for key in _OF_THE_NETWORK if getattr(other, key) != getattr(first, key)]

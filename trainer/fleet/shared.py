@@ -24,14 +24,13 @@ from models.errors import DataError, FieldwatchError, InsufficientDataError
 from models.files import replace
 from models.manifest import Channel, SharedNetwork
 from models.messages import Samples
-from trainer import train
 from trainer.config import Config, Quantization
+from trainer.detector.family import TrainedNetwork, train_network
 from trainer.epochs import Epoch
 from trainer.fleet.config import Stream
 from trainer.fleet.log import Log
 from trainer.prepared import prepare_data
 from trainer.quiet import quiet
-from trainer.train import TrainedNetwork
 from trainer.workers import peak_memory_bytes
 
 _ABOUT: Final = "about"
@@ -96,7 +95,7 @@ class SharedWork:
             if there is not None and is_current(there, members):
                 log("kept: nothing has changed for the streams that it was trained on")
                 return self._outcome(False, there, left_out, log, 0)
-            network = train.train_network(self._config, machines, log)
+            network = train_network(self._config, machines, log)
             write(self.path, self.type, network, members)
             return self._outcome(True, members, left_out, log, len(network.epochs))
 
@@ -154,7 +153,6 @@ def write(path: Path, of_type: str, network: TrainedNetwork, members: Mapping[st
         "type": of_type,
         "members": {name: list(member) for name, member in members.items()},
         "epochs": [asdict(epoch) for epoch in network.epochs],
-        "metrics": network.metrics,
         "refused": network.exported.refused,
     }
     arrays: dict[str, Any] = {_ABOUT: np.frombuffer(json.dumps(about).encode(), np.uint8)}
@@ -202,7 +200,7 @@ def read(path: Path) -> TrainedNetwork:
             if form != _ABOUT:
                 networks[form] = file[form].tobytes()
     epochs = [Epoch(**epoch) for epoch in about["epochs"]]
-    return TrainedNetwork(Exported(networks, about["refused"]), epochs, about["metrics"], shared)
+    return TrainedNetwork(Exported(networks, about["refused"]), epochs, shared)
 
 
 def _about(path: Path) -> dict[str, Any]:

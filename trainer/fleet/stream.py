@@ -15,6 +15,7 @@ from models.bundle import Bundle
 from models.errors import BundleError, FieldwatchError
 from trainer import gates, train
 from trainer.config import ConfigFile
+from trainer.families import OnEpoch, unheard
 from trainer.fleet import shared
 from trainer.fleet.config import Stream
 from trainer.fleet.log import Log
@@ -23,7 +24,6 @@ from trainer.prepared import Prepared, prepare_data
 from trainer.registry import identity, training
 from trainer.registry.records import Version
 from trainer.registry.registry import Registry
-from trainer.train import OnEpoch
 from trainer.train import Outcome as Made
 from trainer.workers import peak_memory_bytes
 
@@ -53,7 +53,7 @@ class TrainWork:
 
         """
         with Log(self.log) as log:
-            train.check(self.output, self.stream.file.config, self.tflite_python)
+            train.check(self.stream.file.config, self.output, self.tflite_python)
             registry = registry_of(self.stream) if self.register else None
             prepared = self._prepared(registry, log)
             seconds = {"prepare": round(log.seconds, 3)}
@@ -100,7 +100,7 @@ class TrainWork:
             return made
 
         if registry is None:
-            return bundles.read(make(train.unheard).path), None
+            return bundles.read(make(unheard).path), None
         made, version = training.record(
             registry, self.stream.bundle, file.config, make, log, log=self.log
         )

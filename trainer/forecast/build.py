@@ -31,6 +31,7 @@ from models.manifest import (
 )
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
+from trainer.epochs import Epoch
 from trainer.forecast import calendar, calibrate, coupling, held, maps, origins, stack
 from trainer.forecast.calendar import Calendars, Moments
 from trainer.forecast.choose import (
@@ -48,7 +49,6 @@ from trainer.forecast.windows import Cutter, Windows, joined
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
-    from trainer.epochs import Epoch
     from trainer.forecast.fit import Learner
 
 Say = Callable[[str], None]

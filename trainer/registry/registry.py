@@ -256,16 +256,15 @@ class Registry:
 
     def _stored(self, path: Path, bundle: Bundle, run: Run) -> dict[str, str]:
         """Store the files of a version; return the sha256 of each, by its path."""
-        beside = [path.with_suffix(end) for end in (".report.html", ".metrics.json")]
-        files = {}
-        for file in (each for each in beside if each.exists()):
-            run.file(file)
-            files[file.name] = file_digest(file)
         run.file(path, FOLDER)
-        files[f"{FOLDER}/{path.name}"] = file_digest(path)
+        files = {f"{FOLDER}/{path.name}": file_digest(path)}
         described = flavour.mlmodel(bundle, path.name)
         run.text(f"{FOLDER}/{flavour.MLMODEL}", described)
         files[f"{FOLDER}/{flavour.MLMODEL}"] = hashlib.sha256(described.encode()).hexdigest()
+        beside = [path.with_suffix(end) for end in (".report.html", ".metrics.json")]
+        for file in (each for each in beside if each.exists()):
+            run.file(file)
+            files[file.name] = file_digest(file)
         with tempfile.TemporaryDirectory() as folder:
             for name, digest in files.items():
                 if file_digest(self.store.download(run.uri, name, Path(folder))) != digest:

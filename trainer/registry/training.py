@@ -9,12 +9,13 @@ from typing import NamedTuple
 from models import bundle as bundles
 from trainer import train as training
 from trainer.config import Config, ConfigFile
+from trainer.families import OnEpoch
 from trainer.prepared import Say
 from trainer.registry.errors import RegistryError
 from trainer.registry.records import VERDICT, Version
 from trainer.registry.registry import Registry
 from trainer.registry.runs import Run
-from trainer.train import OnEpoch, Outcome
+from trainer.train import Outcome
 
 
 class Recorded(NamedTuple):

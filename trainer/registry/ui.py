@@ -37,6 +37,7 @@ def serve(store: Store, host: str, port: int) -> NoReturn:
     words = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port)]
     words += ["--workers", "1"]
     variables = {"MLFLOW_BACKEND_STORE_URI": store.uri}
+    variables["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # workers for language models
     if store.artifacts is not None:
         variables["MLFLOW_DEFAULT_ARTIFACT_ROOT"] = store.artifacts
     os.execve(words[0], words, os.environ | variables)  # noqa: S606  the words are those above

@@ -13,9 +13,12 @@ from models.manifest import TelemanomManifest
 from models.messages import Samples
 from models.pipeline import Pipeline
 from tests.trainer.conftest import Trained, machine
+from trainer.answers import KNOWN_SAMPLES, known_answers
 from trainer.config import CalibrateTable
 from trainer.detector import calibrate, score_tail
 from trainer.seal import assemble
+
+WARM_UP = 20  # of the configuration
 
 
 def part(seed: int = 9, samples: int = 1200) -> Samples:
@@ -99,17 +102,17 @@ def test_a_channel_without_a_value_is_named(trained: Trained) -> None:
 
 
 def test_known_answers_hold_an_event_that_opens_and_calm_before(trained: Trained) -> None:
-    answers = json.loads(calibrate.known_answers(trained.bundle, part()))
-    assert len(answers["times"]) == 20 + 3 * calibrate.KNOWN_SAMPLES
+    answers = json.loads(known_answers(trained.bundle, part(), WARM_UP))
+    assert len(answers["times"]) == WARM_UP + 3 * KNOWN_SAMPLES
     [opened] = [event for event in answers["events"] if event["state"] == "opened"]
-    disturbed_at = answers["times"][20 + calibrate.KNOWN_SAMPLES]
+    disturbed_at = answers["times"][WARM_UP + KNOWN_SAMPLES]
     assert opened["kind"] == "anomaly"
     assert 0 <= opened["time"] - disturbed_at < 20
 
 
 def test_samples_that_are_too_few_are_repeated(trained: Trained) -> None:
-    answers = json.loads(calibrate.known_answers(trained.bundle, part(samples=60)))
-    assert len(answers["times"]) == 20 + 3 * calibrate.KNOWN_SAMPLES
+    answers = json.loads(known_answers(trained.bundle, part(samples=60), WARM_UP))
+    assert len(answers["times"]) == WARM_UP + 3 * KNOWN_SAMPLES
     assert answers["events"]
 
 
@@ -122,8 +125,10 @@ def test_the_swing_grows_until_it_opens_an_event(trained: Trained) -> None:
         update={"threshold": threshold.model_copy(update={"floor": wide})}
     )
     answers = json.loads(
-        calibrate.known_answers(
-            type(bundle)(manifest, manifest.to_bytes(), bundle.parts, None, "wide"), part()
+        known_answers(
+            type(bundle)(manifest, manifest.to_bytes(), bundle.parts, None, "wide"),
+            part(),
+            WARM_UP,
         )
     )
     assert answers["events"][0]["state"] == "opened"
@@ -136,4 +141,4 @@ def test_thresholds_that_nothing_reaches_are_an_error(trained: Trained) -> None:
     manifest = bundle.manifest.model_copy(update={"threshold": threshold})
     deaf = type(bundle)(manifest, manifest.to_bytes(), bundle.parts, None, "deaf")
     with pytest.raises(DataError, match="the known answers raise no event"):
-        calibrate.known_answers(deaf, part())
+        known_answers(deaf, part(), WARM_UP)

