@@ -191,9 +191,9 @@ def read(path: Path) -> TrainedNetwork:
         DataError: it is no whole file of a network.
 
     """
+    about, shared = _about(path), shared_by(path)
     with quiet():
         from trainer.detector.export import Exported
-    about, shared = _about(path), shared_by(path)
     networks: dict[Quantization, bytes] = {}
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
         for form in file.files:

@@ -23,7 +23,7 @@ from trainer.workers import Started
 FLEET = """
 [fleet]
 find = "data/{stream}.csv"
-jobs = 2
+jobs = 1
 
 [defaults.data]
 channels = [{ name = "load" }, { name = "power", column = "P (kW)" }]
@@ -32,17 +32,16 @@ channels = [{ name = "load" }, { name = "power", column = "P (kW)" }]
 period_s = 1.0
 warm_up_samples = 20
 [defaults.split]
-train = 0.4
-calibrate = 0.3
-test = 0.3
-[defaults.network]
-layers = [4]
+train = 0.25
+calibrate = 0.5
+test = 0.25
 [defaults.fit]
-epochs = 2
+epochs = 1
 chunk_samples = 25
-learning_rate = 0.02
-[defaults.smoothing]
-spans_samples = [10]
+[defaults.family]
+name = "hampel"
+[defaults.hampel]
+history_samples = 200
 [defaults.parity]
 quantizations = ["float16"]
 [defaults.gates]
@@ -50,18 +49,21 @@ events_per_day_max = 1e6
 tail_factor_max = 1e6
 
 [types.pump]
+family.name = "telemanom"
+hampel.history_samples = 1000
+network.layers = [4]
+smoothing.spans_samples = [10]
 [streams.pump-1]
 type = "pump"
 [streams.pump-2]
 type = "pump"
 """
 BROKEN = "time,load,P (kW),supply\n1700000000,no number\n"
-
-
+SAMPLES = 2200
 PROFILER = "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"
 
 
-def record(directory: Path, name: str, seed: int, samples: int = 3600) -> None:
+def record(directory: Path, name: str, seed: int, samples: int = SAMPLES) -> None:
     """Write the recording of a machine."""
     times, values = machine(samples, seed)
     write_recording(directory / "data" / f"{name}.csv", times, values * (1 + seed / 4))
