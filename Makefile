@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench proof proof-kills \
-	proof-cuts proof-data proof-fleet soak parts assets pictures clean
+	proof-cuts proof-data proof-fleet proof-registry soak parts assets pictures clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -102,7 +102,7 @@ bench: $(VENV)/dev.stamp parts
 
 # goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
 proof:
-	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd proof-data proof-fleet
+	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd proof-data proof-fleet proof-registry
 
 proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)
@@ -121,6 +121,9 @@ proof-data: $(VENV)/dev.stamp
 
 proof-fleet: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench.fleet proof --data "$(DATA)"
+
+proof-registry: $(VENV)/dev.stamp parts
+	$(BIN)/python -m pytest -m proof tests/trainer/registry
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (40)
