@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format reference zoo wheel deb offline lock test-wheel test-deb test-tflite test-systemd smoke-containers bench proof proof-kills \
-	proof-cuts proof-data soak parts assets pictures clean
+	proof-cuts proof-data proof-fleet proof-registry soak parts assets pictures clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -122,7 +122,7 @@ bench: $(VENV)/dev.stamp parts
 
 # goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
 proof:
-	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd test-deb proof-data
+	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd test-deb proof-data proof-fleet proof-registry
 
 proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)
@@ -138,6 +138,12 @@ proof-data: $(VENV)/dev.stamp
 		{ echo "error: no $(DATA)/$$part: the benchmarks are not proven; DATA=... says where it is" >&2; exit 1; }; done
 	work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
 		$(BIN)/fieldwatch-trainer benchmark all --data "$(DATA)" --work "$$work"
+
+proof-fleet: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench.fleet proof --data "$(DATA)"
+
+proof-registry: $(VENV)/dev.stamp parts
+	$(BIN)/python -m pytest -m proof tests/trainer/registry
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (40)
