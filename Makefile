@@ -143,7 +143,7 @@ proof-fleet: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench.fleet proof --data "$(DATA)"
 
 proof-registry: $(VENV)/dev.stamp parts
-	$(BIN)/python -m pytest -m proof tests/trainer/registry
+	$(BIN)/python -m pytest -m proof tests/trainer/registry tests/containers
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (40)

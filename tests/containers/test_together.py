@@ -192,6 +192,7 @@ def test_from_the_gateway_to_the_fleet(machine: Machine) -> None:
     assert list(fleets.read(fleet).streams) == ["gateway-1"]
 
 
+@pytest.mark.proof
 def test_the_registry_is_in_the_database_and_hands_out_files(machine: Machine) -> None:
     """A trainer needs neither the password of the database nor a folder in common."""
     with postgres.running() as database:
