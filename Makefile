@@ -17,8 +17,9 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
-	proof-cuts proof-data soak parts assets pictures clean
+.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-tflite \
+	test-systemd smoke-containers bench proof proof-kills proof-cuts proof-data proof-fleet proof-registry soak parts \
+	assets pictures clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -46,6 +47,7 @@ help:
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -129,6 +131,9 @@ test-tflite: $(TFLITE)/stamp parts
 test-systemd: wheel
 	scripts/test-systemd $(ROOT)
 
+smoke-containers: wheel
+	scripts/smoke-containers
+
 bench: $(VENV)/dev.stamp parts
 	$(BIN)/fieldwatch-agent bench
 	$(BIN)/python -m tests.bench.detection
@@ -140,7 +145,7 @@ bench: $(VENV)/dev.stamp parts
 
 # goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
 proof:
-	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd test-deb proof-data
+	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd test-deb proof-data proof-fleet proof-registry
 
 proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)
@@ -156,6 +161,12 @@ proof-data: $(VENV)/dev.stamp
 		{ echo "error: no $(DATA)/$$part: the benchmarks are not proven; DATA=... says where it is" >&2; exit 1; }; done
 	work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT && \
 		$(BIN)/fieldwatch-trainer benchmark all --data "$(DATA)" --work "$$work"
+
+proof-fleet: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench.fleet proof --data "$(DATA)"
+
+proof-registry: $(VENV)/dev.stamp parts
+	$(BIN)/python -m pytest -m proof tests/trainer/registry tests/containers
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (40)

@@ -688,6 +688,15 @@ class Code(_Part):
     )
 
 
+class SharedNetwork(_Part):
+    """The training of a network that the streams of a type of machine share."""
+
+    type: str
+    streams: dict[str, str] = Field(
+        description="Digest of the data of each stream that it was trained on, by name"
+    )
+
+
 class Lineage(_Part):
     """The origin of the bundle."""
 
@@ -712,10 +721,13 @@ class Lineage(_Part):
     data: DataUsed | None = Field(None, description="None: an older version did not record it")
     code: Code | None = Field(None, description="None: an older version did not record it")
     seeds: dict[str, int] = Field({}, description="By the table of the configuration")
+    shared: SharedNetwork | None = Field(
+        None, description="Of the network; None: it was trained on the data of this bundle"
+    )
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        later: dict[str, Any] = {"data": None, "code": None, "seeds": {}}
+        later: dict[str, Any] = {"data": None, "code": None, "seeds": {}, "shared": None}
         return _without(
             serialize(self), time_column="time", clock_column=None, columns={}, cuts=[], **later
         )

@@ -35,6 +35,16 @@ def read_toml(path: Path) -> tuple[dict[str, Any], bytes]:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of two documents; ``above`` overrides ``below``, table by table."""
+    return {
+        key: merged(below[key], value)
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        else value
+        for key, value in {**below, **above}.items()
+    }
+
+
 def pairs(settings: Mapping[str, Any]) -> Iterator[str]:
     """Yield lines with keys and their values, for people to read and edit."""
     for key, value in settings.items():

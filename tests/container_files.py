@@ -15,12 +15,12 @@ import click
 import polars
 import yaml
 from distributed.cli import dask_scheduler, dask_worker
-from trainer.fleet import config as fleets
-from trainer.fleet.config import FleetFile
 
 from agent.cli import commands as agent_commands
 from tests.conftest import ROOT
 from trainer.cli import commands as trainer_commands
+from trainer.fleet import config as fleets
+from trainer.fleet.config import FleetFile
 
 CONTAINERS: Final = ROOT / "containers"
 SAMPLES: Final = "/var/lib/collected/samples"

@@ -228,6 +228,8 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "trainer/datasets/parquet.py",
         "trainer/datasets/plain_blocks.py",
     },
+    "dask": {"trainer/fleet/dask_pool.py"},
+    "distributed": {"trainer/fleet/dask_pool.py"},
     "sqlalchemy": {"trainer/datasets/database.py", "trainer/registry/store.py"},
     "mlflow": {"trainer/registry/"},
     "pandas": {"trainer/registry/flavour.py"},

@@ -97,7 +97,7 @@ def test_every_link_leads_somewhere() -> None:
 def missing(text: str) -> list[str]:
     """Return the paths in a text that are not there; of those with a placeholder, their folders."""
     found = re.findall(
-        r"(?<![\w./-])(?:\.ci|agent|docs|models|scripts|tests|trainer)/[\w./-]*", text
+        r"(?<![\w./-])(?:\.ci|agent|containers|docs|models|scripts|tests|trainer)/[\w./-]*", text
     )
     paths = [path.rstrip(".") for path in found]
     folders = [

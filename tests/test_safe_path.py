@@ -206,14 +206,14 @@ WORKERS = """
 import sys
 from pathlib import Path
 from trainer import cli
-from trainer.benchmark import workers
+from trainer import workers
 
 if __name__ == "__main__":
     directory = Path(sys.argv.pop())
     try:
         cli.main()  # of which they are children
     except SystemExit:
-        print(dict(workers.run(Path.touch, {"a": directory / "made"}, 1, directory / "logs")))
+        print(list(workers.run(Path.touch, {"a": directory / "made"}, 1, directory / "logs")))
 """
 
 

@@ -1,9 +1,9 @@
 """The command ``fieldwatch-trainer``: reads arguments, calls the code that does the work, prints.
 
-Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark failed, or a bundle or
-its metrics are not reproduced, 2 wrong usage, 65 recordings or bundle refused, 69 the extra is not
-installed, 71 not enough memory, 74 the system refused to read or write, 78 configuration, 130
-interrupted. With ``--json`` an error is a document, too.
+Exit codes: 0 done, 1 a trained bundle fails a gate, a channel of a benchmark or a stream of a fleet
+failed, or a bundle or its metrics are not reproduced, 2 wrong usage, 65 recordings or bundle
+refused, 69 the extra is not installed, 71 not enough memory, 74 the system refused to read or
+write, 78 configuration, 130 interrupted. With ``--json`` an error is a document, too.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from trainer.benchmark.cases import Benchmark
     from trainer.benchmark.runs import Run
     from trainer.benchmark.suite import Measured
-    from trainer.benchmark.workers import Finished
     from trainer.config import ConfigFile
     from trainer.datasets.ett import EttFile
+    from trainer.fleet.run import FleetWorks
     from trainer.survey.run import Proposal
     from trainer.train import Outcome
+    from trainer.workers import Finished
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
 DRAWING = ("matplotlib",)
@@ -259,11 +260,22 @@ def check(config: Path, as_json: bool, tell: Tell) -> int:
     """Read CONFIG and its recordings, and say what a training would use. Train nothing.
 
     Everything is checked that can be known before a training: settings, recordings, labels, the
-    lengths of the parts, and that no part repeats another.
+    lengths of the parts, and that no part repeats another. CONFIG may be that of a fleet, too.
     """
     from trainer import config as configuration
     from trainer import prepared
+    from trainer.fleet import config as fleets
+    from trainer.fleet import run as runs
+    from trainer.fleet.stream import CheckWork
 
+    if fleets.is_fleet(config):
+        fleet = fleets.read(config)
+        works = {
+            name: CheckWork(stream, runs.log_path(fleet, f"check.{name}"))
+            for name, stream in fleet.streams.items()
+        }
+        checked = runs.Simple(fleet, "check", works, runs.Options())
+        return _follow_fleet(checked, as_json, tell)
     file = configuration.read(config)
     found = prepared.prepare_data(file, lambda line: tell(line, error=as_json))
     if as_json:
@@ -274,6 +286,139 @@ def check(config: Path, as_json: bool, tell: Tell) -> int:
     say(f"digest of the data: {found.used.digest}")
     say(f"{config}: a training can begin")
     return 0
+
+
+def _fleet_options(command: Command) -> Command:
+    """Add the options of a run over a fleet."""
+    for option in (
+        click.option("--json", "as_json", is_flag=True, help="Print the result for programs."),
+        click.option(
+            "--only", multiple=True, metavar="NAME", help="Only this stream; repeat for more."
+        ),
+        click.option(
+            "--scheduler",
+            help="Address of a Dask scheduler, such as tcp://10.0.0.5:8786, whose workers do it.",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(1, 1024),
+            help="Worker processes here, instead of fleet.jobs.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@commands.command()
+@click.argument("fleet", type=_File)
+@_fleet_options
+@click.option("--again", is_flag=True, help="Train all streams, even those that are done.")
+@click.option(
+    "--tflite-python",
+    type=_File,
+    envvar="FIELDWATCH_TFLITE_PYTHON",
+    help="A Python with tflite-runtime, to check parity on that interpreter, too.",
+)
+@_needs(TRAINING)
+@_verbosity
+def batch(
+    fleet: Path,
+    jobs: int | None,
+    scheduler: str | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    again: bool,
+    tflite_python: Path | None,
+    tell: Tell,
+) -> int:
+    """Train a bundle for each stream of FLEET (TOML), and say plainly what failed.
+
+    A stream is done if its bundle was trained on these data with these settings; another run does
+    only the rest. Each stream has its log, and OUTPUT/batch.json has the whole result. The exit
+    code is 1 if a stream failed, or its bundle fails a gate.
+    """
+    from trainer.fleet import config as fleets
+    from trainer.fleet import run as runs
+
+    options = runs.Options(jobs, scheduler, only, again, tflite_python)
+    return _follow_fleet(runs.Training(fleets.read(fleet), options), as_json, tell)
+
+
+@commands.command()
+@click.argument("fleet", type=_File)
+@_fleet_options
+@click.option(
+    "--since",
+    help="Begin of the new data, such as 2026-11-01T00:00:00Z.  [default: the end of what the"
+    " bundle was trained, calibrated and tested on]",
+)
+@_quiet
+def validate(
+    fleet: Path,
+    jobs: int | None,
+    scheduler: str | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    since: str | None,
+    tell: Tell,
+) -> int:
+    """Score new data of each stream of FLEET with its bundle. Train nothing.
+
+    The limits are those of the tables [gates]. The exit code is 1 if a bundle exceeds one, or a
+    stream has no bundle or no new data.
+    """
+    from trainer.fleet import config as fleets
+    from trainer.fleet import run as runs
+    from trainer.fleet.validate import plan
+
+    file = fleets.read(fleet)
+    works = plan(file, runs.chosen(file, only), since)
+    validation = runs.Simple(file, "validate", works, runs.Options(jobs, scheduler))
+    return _follow_fleet(validation, as_json, tell)
+
+
+@commands.command()
+@click.argument("fleet", type=_File)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+def status(fleet: Path, as_json: bool) -> int:
+    """Say of each stream of FLEET: its bundle, how old it is, its figures, and the last run."""
+    from trainer.fleet import config as fleets
+    from trainer.fleet import status as states
+
+    found = states.of(fleets.read(fleet))
+    if as_json:
+        say_json([each.document() for each in found])
+        return 0
+    for line in states.lines(found):
+        say(line)
+    return 0
+
+
+def _follow_fleet(going: FleetWorks, as_json: bool, tell: Tell) -> int:
+    """Show a run over a fleet while it goes on, and its result; return the exit code."""
+    from trainer.fleet import records, summary
+    from trainer.fleet.overview import Overview
+    from trainer.fleet.run import document
+
+    terminal = sys.stderr if sys.stderr.isatty() and not tell.quiet else None
+    overview = Overview(going.total, terminal, functools.partial(tell, error=True))
+    try:
+        with contextlib.closing(going.go()) as happenings:
+            for happening in happenings:
+                overview.take(happening)
+    except KeyboardInterrupt:
+        say("stopped; what is done stays done: to continue, run it again", error=True)
+        raise
+    finally:
+        overview.close()
+    result = document(going.run)
+    records.keep_result(going.run.file.output, going.run.what, result)
+    if as_json:
+        say_json(result)
+    else:
+        for line in summary.lines(going.run):
+            say(line)
+    return 0 if going.run.passed else 1
 
 
 @commands.command()
@@ -466,12 +611,18 @@ def _tell_proposal(made: Proposal) -> None:
 
 @commands.command()
 @click.option("--markdown", is_flag=True, help="Print a reference in Markdown instead.")
-def schema(markdown: bool) -> int:
-    """Print the JSON schema of a training's configuration, for editors."""
+@click.option("--fleet", is_flag=True, help="The schema of a fleet, for `batch`.")
+def schema(markdown: bool, fleet: bool) -> int:
+    """Print the JSON schema of a training's or a fleet's configuration, for editors."""
     from models import reference
     from trainer.config import Config
+    from trainer.fleet import config as fleets
 
-    if markdown:
+    if fleet:
+        if markdown:
+            raise click.UsageError("--fleet and --markdown exclude each other")
+        say_json(fleets.schema())
+    elif markdown:
         for line in reference.markdown(Config):
             say(line)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -1228,17 +1228,38 @@ def read(path: Path) -> ConfigFile:
 
     """
     document, data = read_toml(path)
-    found, problems = overrides(os.environ, Config, ENVIRONMENT)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    for override in found:
-        _set(document, override)
+    found = environment()
+    override(document, found)
     try:
         config = Config.model_validate(document)
     except ValidationError as error:
-        where = partial(_place, {override.keys: override.variable for override in found})
-        raise refusal(path, explain(Config, error, where=where)) from error
+        raise refusal(path, explain(Config, error, where=partial(place, found))) from error
     return ConfigFile(path, config, _digest(data, found))
+
+
+def environment() -> list[Override]:
+    """Return the settings of a training that the environment overrides.
+
+    Raises:
+        ConfigError: a variable names no setting.
+
+    """
+    found, problems = overrides(os.environ, Config, ENVIRONMENT)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return found
+
+
+def override(document: dict[str, Any], found: Sequence[Override]) -> None:
+    """Put settings of the environment over those of a file."""
+    for each in found:
+        _set(document, each)
+
+
+def place(found: Sequence[Override], location: Location) -> str:
+    """Return the key of a setting, with the variable that set it."""
+    variable = next((each.variable for each in found if each.keys == location), None)
+    return dotted(location) + ("" if variable is None else f" (of {variable})")
 
 
 def read_registry(path: Path | None) -> RegistryTable:
@@ -1252,19 +1273,14 @@ def read_registry(path: Path | None) -> RegistryTable:
 
     """
     document: dict[str, Any] = {} if path is None else read_toml(path)[0]
-    found, problems = overrides(os.environ, Config, ENVIRONMENT)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    found = [each for each in environment() if each.keys[0] == "registry"]
     only = {"registry": document.get("registry", {})}
-    for override in found:
-        if override.keys[0] == "registry":
-            _set(only, override)
+    override(only, found)
     try:
         return _Registry.model_validate(only).registry
     except ValidationError as error:
-        where = partial(_place, {override.keys: override.variable for override in found})
-        place = Path("the environment") if path is None else path
-        raise refusal(place, explain(_Registry, error, where=where)) from error
+        file = Path("the environment") if path is None else path
+        raise refusal(file, explain(_Registry, error, where=partial(place, found))) from error
 
 
 class _Registry(Table):
@@ -1281,12 +1297,6 @@ def _set(document: dict[str, Any], override: Override) -> None:
             return  # the file's mistake is told
         document = inner
     document[key] = override.value
-
-
-def _place(variables: Mapping[Location, str], location: Location) -> str:
-    """Return the key of a setting, with the variable that set it."""
-    variable = variables.get(location)
-    return dotted(location) + ("" if variable is None else f" (of {variable})")
 
 
 def _digest(data: bytes, found: Sequence[Override]) -> str:

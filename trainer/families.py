@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from models.bundle import Bundle
 from models.errors import ConfigError, FamilyUnknown
@@ -32,6 +32,9 @@ from trainer.config import Config
 from trainer.epochs import Epoch
 from trainer.evaluate import Judgement, Labelled
 from trainer.prepare import Parts
+
+if TYPE_CHECKING:
+    from trainer.detector.family import TrainedNetwork
 
 TRAINING: Final = "fieldwatch.training"  # group of the entry points
 # tables of the configuration that only some families use
@@ -69,6 +72,7 @@ class Job:
     tflite_python: Path | None = None  # a Python with tflite-runtime, to compare with
     say: Say = lambda line: None  # prints a line of progress
     on_epoch: OnEpoch = unheard  # a family with epochs calls it after each of them
+    network: TrainedNetwork | None = None  # of a type of machine, instead of one of its own
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -108,8 +112,9 @@ class Evaluated:
 class Family(Protocol[F, E]):
     """How bundles of one family are trained.
 
-    The trainer calls ``check``, then ``fit``, ``export``, ``calibrate`` and ``evaluate``, each once
-    and with the same job. A class of another package derives from this one, or has its members.
+    The trainer calls ``check`` before any work, perhaps again after the reading. Then it calls
+    ``fit``, ``export``, ``calibrate`` and ``evaluate``, each once and with the same job. A class of
+    another package derives from this one, or has its members.
     """
 
     packages: Sequence[str] = ()  # as in ``import``; without them a training does not begin

@@ -129,6 +129,7 @@ def reproduce(
 
     """
     bundle = bundles.read(path)
+    _check_own_network(bundle)
     file = ConfigFile(
         data / TRAINING, _configuration(bundle), bundle.manifest.lineage.config_digest
     )
@@ -146,6 +147,16 @@ def reproduce(
         list(_other(bundle.manifest.lineage)),
         bundle.manifest.known_answers.tolerance if tolerance is None else tolerance,
     )
+
+
+def _check_own_network(bundle: Bundle) -> None:
+    shared = bundle.manifest.lineage.shared
+    if shared is not None:
+        raise DataError(
+            f"{bundle.source}: its network was trained on {len(shared.streams)} streams of the type"
+            f" {shared.type!r}, and their data are not in it: train the fleet again with"
+            " `fieldwatch-trainer batch --again`"
+        )
 
 
 def _configuration(bundle: Bundle) -> Config:

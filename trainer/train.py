@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models.bundle import Bundle
 from models.files import replace
@@ -30,6 +30,9 @@ from trainer.detector import parity, score_tail
 from trainer.evaluate import Judgement
 from trainer.families import AnyFamily, Built, Evaluated, Job, OnEpoch, unheard
 from trainer.prepared import Prepared, Say, lineage_of, prepare_data
+
+if TYPE_CHECKING:
+    from trainer.detector.family import TrainedNetwork
 
 # the part that each table of every bundle's metrics comes from
 MEASURED_ON = {
@@ -77,10 +80,37 @@ def train(
         KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
+    check(file.config, output, tflite_python)
+    prepared = prepare_data(file, say)
+    return train_on(file, prepared, output, tflite_python, say, accept, on_epoch)
+
+
+def train_on(
+    file: ConfigFile,
+    prepared: Prepared,
+    output: Path,
+    tflite_python: Path | None,
+    say: Say,
+    accept: bool = False,
+    on_epoch: OnEpoch = unheard,
+    network: TrainedNetwork | None = None,
+) -> Outcome:
+    """Train on data that are prepared, after ``check``; as ``train`` apart from that.
+
+    Args:
+        file: the configuration.
+        prepared: its data.
+        output: see ``train``.
+        tflite_python: see ``train``.
+        say: see ``train``.
+        accept: see ``train``.
+        on_epoch: see ``train``.
+        network: of a type of machine; None: this trains its own.
+
+    """
     config = file.config
     family = ready(config)
-    _check(output, config, tflite_python)
-    job = job_of(file, prepared := prepare_data(file, say), tflite_python, say, on_epoch)
+    job = job_of(file, prepared, tflite_python, say, on_epoch, network)
     learnt = learn(family, job, prepared)
     found = gates.judge(learnt.metrics, config.gates, config.parity)
     verdict = gates.document(found, accept)
@@ -148,19 +178,24 @@ def job_of(
     tflite_python: Path | None,
     say: Say,
     on_epoch: OnEpoch = unheard,
+    network: TrainedNetwork | None = None,
 ) -> Job:
-    """Return what a family is given; for the arguments see ``train``."""
+    """Return what a family is given; for the arguments see ``train_on``."""
+    origin = lineage_of(file, prepared)
+    if network is not None:
+        origin = origin.model_copy(update={"shared": network.shared})
     return Job(
         config=file.config,
         parts=prepared.parts,
         channels=prepared.channels,
-        origin=lineage_of(file, prepared),
+        origin=origin,
         created=datetime.now(UTC),
         labelled=prepared.labelled,
         lives=prepared.lives,
         tflite_python=tflite_python,
         say=say,
         on_epoch=on_epoch,
+        network=network,
     )
 
 
@@ -170,8 +205,16 @@ def _metrics(built: Built, evaluated: Evaluated, judged: dict[str, Any]) -> dict
     return built.metrics | evaluated.metrics | judged | measured_on
 
 
-def _check(output: Path, config: Config, tflite_python: Path | None) -> None:
-    """Refuse, before the long work, what would end it."""
+def check(config: Config, output: Path, tflite_python: Path | None) -> None:
+    """Refuse, before the long work, what would end it.
+
+    Raises:
+        ConfigError: the settings do not fit the family, the results cannot be written, or the
+            Python lacks ``tflite-runtime``.
+        ExtraMissing: a package that the family needs is not installed.
+
+    """
+    ready(config)
     for passed in (True, False):
         path = _path(output, config, passed)
         destination.check_directory(output, tuple(each.name for each in (path, *_beside(path))))

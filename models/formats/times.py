@@ -203,6 +203,6 @@ def zone_named(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):  # a KeyError: not found
         raise ValueError(
-            f"{printable(name)!r} is not a time zone of this machine; write it as Europe/Berlin or UTC"
-            " (Debian has the zones in the package tzdata)"
+            f"{printable(name)!r} is not a time zone of this machine; write it as Europe/Berlin or"
+            " UTC (Debian has the zones in the package tzdata)"
         ) from None

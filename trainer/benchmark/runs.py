@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from models.errors import DataError
-from trainer import seal
-from trainer.benchmark import channel, outcome, remaining, workers
+from trainer import seal, workers
+from trainer.benchmark import channel, outcome, remaining
 from trainer.benchmark.cases import Benchmark
 from trainer.benchmark.channel import Task
 from trainer.benchmark.document import document, over_seeds
 from trainer.benchmark.outcome import Outcome, WorkDirectory
 from trainer.benchmark.settings import Settings
-from trainer.benchmark.workers import Finished
+from trainer.workers import Finished
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 

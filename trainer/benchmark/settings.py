@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from models.errors import ConfigError
 from models.settings import explain, refusal
-from models.toml import read_toml
+from models.toml import merged, read_toml
 from trainer.config import Config
 
 _FOLLOWS: Final[dict[str, Any]] = {  # defined by the data set, or unused
@@ -59,7 +59,7 @@ def read(path: Path, shared: Path | None = None) -> Settings:
     """
     document, _ = read_toml(path)
     if shared is not None:
-        document = _over(read_toml(shared)[0], document)
+        document = merged(read_toml(shared)[0], document)
     for name in _FOLLOWS:
         if name in document:
             raise ConfigError(f"{path}: [{name}]: not allowed; each channel of a benchmark sets it")
@@ -67,13 +67,3 @@ def read(path: Path, shared: Path | None = None) -> Settings:
         return Settings(Config.model_validate(document | _FOLLOWS))
     except ValidationError as error:
         raise refusal(path, explain(Config, error)) from error
-
-
-def _over(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return the merged settings; ``above`` overrides ``below``."""
-    return {
-        key: _over(below[key], value)
-        if isinstance(value, dict) and isinstance(below.get(key), dict)
-        else value
-        for key, value in (below | above).items()
-    }

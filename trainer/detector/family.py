@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from models.bundle import Bundle
-from models.manifest import NETWORK, TelemanomManifest
+from models.manifest import NETWORK, Channel, SharedNetwork, TelemanomManifest
 from models.messages import Samples
 from trainer import answers, prepare, seal
 from trainer import remaining as lives
@@ -24,7 +24,8 @@ from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
 from trainer.epochs import Epoch, OnEpoch, kept
 from trainer.evaluate import Judgement
-from trainer.families import Built, Evaluated, Family, Job
+from trainer.families import Built, Evaluated, Family, Job, Say, unheard
+from trainer.families import OnEpoch as OnEpochOf
 from trainer.forecast import bundle as forecasting
 from trainer.forecast.build import BuiltForecaster
 from trainer.forecast.bundle import Foretold
@@ -45,22 +46,24 @@ MEASURED_ON = {
 }
 
 
-class Learnt(NamedTuple):
-    """A trained network."""
+Machines = Sequence[tuple[Samples, list[Channel]]]  # training parts (n, C), and their C channels
 
-    draft: TelemanomManifest
+
+class Learnt(NamedTuple):
+    """What was fitted to training parts."""
+
     network: Any  # see ``networks.sequence_network``
     architecture: Architecture
     epochs: list[Epoch]
-    seen: prepare.Series  # of the training part; for the ranges of activations
+    seen: prepare.Series  # of a training part; for the ranges of activations
 
 
-class Forms(NamedTuple):
-    """The network in the forms that may ship."""
+class TrainedNetwork(NamedTuple):
+    """A network before its calibration, in the forms that may ship."""
 
-    draft: TelemanomManifest
     exported: Exported
     epochs: list[Epoch]
+    shared: SharedNetwork | None = None  # who shares it; None: it is one bundle's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Rest:
     forecaster: BuiltForecaster | None
 
 
-class Telemanom(Family[Learnt, Forms]):
+class Telemanom(Family[Learnt | TrainedNetwork, TrainedNetwork]):
     """Trains the network, its thresholds, and what is built on it."""
 
     packages = ("tensorflow",)
@@ -80,42 +83,20 @@ class Telemanom(Family[Learnt, Forms]):
     def check(self, config: Config) -> None:
         """Accept the settings: their tables have checked them."""
 
-    def fit(self, job: Job) -> Learnt:
-        """Train the network on the training part; its end validates."""
-        config = job.config
-        draft = seal.draft(config, job.channels, job.origin, job.created, "float32")
-        job.say("loading TensorFlow")
-        with quiet():
-            from trainer.detector.fit import fit
-            from trainer.detector.networks import Architecture
-        how = prepare.preprocessing(job.channels, config.network)
-        architecture = Architecture(
-            channels=len(job.channels),
-            scored=tuple(how.scored),
-            layers=tuple(config.network.layers),
-            heads=tuple(config.network.heads),
-            dropout=config.network.dropout,
-        )
-        learn, validate = (
-            prepare.series(samples, how, config.sampling.period_s, config.prepare)
-            for samples in prepare.training_and_validation(job.parts.train, config)
-        )
-        count, epochs = len(job.parts.train.times), config.fit.epochs
-        job.say(f"training on {count} samples, at most {epochs} epochs")
-        warm_up, tell = config.sampling.warm_up_samples, _progress(job)
-        fitted = fit(architecture, learn, validate, config.fit, warm_up, tell)
-        return Learnt(draft, fitted.network, architecture, fitted.epochs, learn[-1])
+    def fit(self, job: Job) -> Learnt | TrainedNetwork:
+        """Train the network on the training part, whose end validates; or take that of its type."""
+        _draft(job)  # fails before the long work
+        if job.network is not None:
+            return job.network
+        return _fitted(job.config, [(job.parts.train, job.channels)], job.say, job.on_epoch)
 
-    def export(self, job: Job, fitted: Learnt) -> Forms:
+    def export(self, job: Job, fitted: Learnt | TrainedNetwork) -> TrainedNetwork:
         """Convert the network to ``.tflite``, in float32 and quantized."""
-        from trainer.detector.export import export
+        if isinstance(fitted, TrainedNetwork):
+            return fitted
+        return _exported(job.config, fitted, job.say)
 
-        job.say("converting the network")
-        forms = job.config.parity.quantizations
-        exported = export(fitted.network, fitted.architecture, forms, fitted.seen.inputs)
-        return Forms(fitted.draft, exported, fitted.epochs)
-
-    def calibrate(self, job: Job, exported: Forms) -> Built:
+    def calibrate(self, job: Job, exported: TrainedNetwork) -> Built:
         """Set the thresholds, choose the form that ships, and add forecaster and remaining life."""
         found = _detector(job, exported)
         bundle, metrics, forecaster = found.bundle, dict(found.metrics), None
@@ -151,6 +132,69 @@ class Telemanom(Family[Learnt, Forms]):
         )
 
 
+def train_network(
+    config: Config, machines: Machines, say: Say, on_epoch: OnEpochOf = unheard
+) -> TrainedNetwork:
+    """Train one network on the training parts of machines, each with its own scaling.
+
+    Args:
+        config: the configuration; its ``data`` is not used.
+        machines: samples on the grid, and their channels.
+        say: called with each line of progress.
+        on_epoch: called after each epoch, with the name of the network.
+
+    Raises:
+        DataError: the samples cannot be used.
+        ConfigError: the training diverged.
+
+    """
+    return _exported(config, _fitted(config, machines, say, on_epoch), say)
+
+
+def _fitted(config: Config, machines: Machines, say: Say, on_epoch: OnEpochOf) -> Learnt:
+    say("loading TensorFlow")
+    with quiet():
+        from trainer.detector.fit import fit
+    learn: list[prepare.Series] = []
+    validate: list[prepare.Series] = []
+    for part, channels in machines:
+        how = prepare.preprocessing(channels, config.network)
+        pieces = prepare.training_and_validation(part, config)
+        for series, samples in zip((learn, validate), pieces, strict=True):
+            series += prepare.series(samples, how, config.sampling.period_s, config.prepare)
+    count, epochs = sum(len(part.times) for part, _ in machines), config.fit.epochs
+    say(f"training on {count} samples, at most {epochs} epochs")
+    architecture, warm_up = _architecture(config, machines[0][1]), config.sampling.warm_up_samples
+    tell = _progress(config, say, on_epoch)
+    fitted = fit(architecture, learn, validate, config.fit, warm_up, tell)
+    return Learnt(fitted.network, architecture, fitted.epochs, learn[-1])
+
+
+def _architecture(config: Config, channels: list[Channel]) -> Architecture:
+    from trainer.detector.networks import Architecture
+
+    return Architecture(
+        channels=len(channels),
+        scored=tuple(prepare.preprocessing(channels, config.network).scored),
+        layers=tuple(config.network.layers),
+        heads=tuple(config.network.heads),
+        dropout=config.network.dropout,
+    )
+
+
+def _exported(config: Config, fitted: Learnt, say: Say) -> TrainedNetwork:
+    from trainer.detector.export import export
+
+    say("converting the network")
+    forms = config.parity.quantizations
+    exported = export(fitted.network, fitted.architecture, forms, fitted.seen.inputs)
+    return TrainedNetwork(exported, fitted.epochs)
+
+
+def _draft(job: Job) -> TelemanomManifest:
+    return seal.draft(job.config, job.channels, job.origin, job.created, "float32")
+
+
 def _sections(bundle: Bundle, epochs: Sequence[Epoch], foretold: Foretold | None) -> Iterable[str]:
     from trainer.detector import report  # it draws; a check or a second training does not
 
@@ -165,8 +209,8 @@ class _Detector(NamedTuple):
     metrics: dict[str, Any]
 
 
-def _detector(job: Job, forms: Forms) -> _Detector:
-    draft, exported, epochs = forms
+def _detector(job: Job, network: TrainedNetwork) -> _Detector:
+    draft, exported, epochs = _draft(job), network.exported, network.epochs
     job.say("calibrating")
     floating = _calibrated(draft, exported.networks["float32"], job)
     job.say("comparing the forms of the network")
@@ -206,14 +250,14 @@ def _with_answers(bundle: Bundle, part: Samples) -> Bundle:
     return answers.with_answers(bundle, part, before)
 
 
-def _progress(job: Job) -> OnEpoch:
+def _progress(config: Config, say: Say, on_epoch: OnEpochOf) -> OnEpoch:
     """Return what prints a line of progress after an epoch, if it is due."""
 
     def tell(epoch: Epoch) -> None:
-        job.on_epoch(DETECTOR, epoch)
-        every = job.config.fit.progress_epochs
+        on_epoch(DETECTOR, epoch)
+        every = config.fit.progress_epochs
         if every and epoch.number % every == 0:
-            job.say(_line(epoch, job.config))
+            say(_line(epoch, config))
 
     return tell
 

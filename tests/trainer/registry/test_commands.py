@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,13 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+import yaml
 from moto.server import ThreadedMotoServer
 
 from tests.bundle_rig import noisy
 from tests.conftest import ROOT, hold_port, wait_until
 from tests.registry_rig import SEEN_S, good_bundle, write_flow
 from tests.trainer.test_cli import run
+from trainer.cli import commands
 from trainer.registry import upkeep
 from trainer.registry.registry import Registry
 
@@ -174,6 +178,7 @@ def test_files_on_s3(open_registry: Open, tmp_path: Path) -> None:
     assert registry.store.listed(version.uri) == []
 
 
+@pytest.mark.proof
 def test_ui_serves_the_pages_of_the_right_store(registry: Registry, tmp_path: Path) -> None:
     with registry.run("flow") as made:
         made.numbers({"test/x": 1.5})
@@ -203,7 +208,27 @@ def test_ui_serves_the_pages_of_the_right_store(registry: Registry, tmp_path: Pa
         pages.wait(60)
 
 
-def test_the_entry_points_of_the_project_are_commands(registry: Registry, tmp_path: Path) -> None:
+def test_the_entry_points_of_the_project_are_commands(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    points = yaml.safe_load((ROOT / "MLproject").read_text())["entry_points"]
+    assert "register" in points
+    for point in points.values():
+        given = {
+            name: each["default"] if isinstance(each, dict) else tmp_path / "file"
+            for name, each in point["parameters"].items()
+        }
+        program, *words = shlex.split(point["command"].format(**given))
+        command: click.Command = commands
+        while isinstance(command, click.Group):
+            _, found, words = command.resolve_command(click.Context(command), words)
+            assert found is not None
+            command = found
+        assert program == "fieldwatch-trainer"
+        command.make_context(program, words)  # it takes these words
+
+
+@pytest.mark.proof
+def test_an_entry_point_of_the_project_runs(registry: Registry, tmp_path: Path) -> None:
     good_bundle(tmp_path / "flow.fieldwatch")
     words = [sys.executable, "-m", "mlflow", "run", str(ROOT), "-e", "register"]
     words += ["--env-manager", "local", "-P", f"bundle={tmp_path / 'flow.fieldwatch'}"]

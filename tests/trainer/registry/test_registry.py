@@ -285,35 +285,48 @@ def together(url: str, folder: Path, paths: list[list[Path]], password: str = ""
     assert [code for _, code in ended] == [0, 0], ended
 
 
-def two_lots(directory: Path) -> list[list[Path]]:
-    paths = [directory / str(number) / "flow.fieldwatch" for number in range(1, 7)]
+def two_lots(directory: Path, count: int) -> list[list[Path]]:
+    paths = [directory / str(number) / "flow.fieldwatch" for number in range(1, count + 1)]
     for number, path in enumerate(paths, 1):
         good_bundle(path, number)
     return [paths[0::2], paths[1::2]]
 
 
-def whole(registry: Registry) -> None:
+def whole(registry: Registry, count: int) -> None:
     versions = registry.versions("flow")
-    assert [one.number for one in versions] == [6, 5, 4, 3, 2, 1]
-    assert len({one.digest for one in versions}) == 6
+    assert [one.number for one in versions] == list(range(count, 0, -1))
+    assert len({one.digest for one in versions}) == count
     assert list(upkeep.verify(registry)) == []
 
 
-def test_two_trainers_at_once_never_corrupt_it(registry: Registry, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [2, pytest.param(6, marks=pytest.mark.proof)])
+def test_two_trainers_at_once_never_corrupt_it(
+    registry: Registry, tmp_path: Path, count: int
+) -> None:
     folder = tmp_path / "registry"
-    together(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", two_lots(tmp_path))
-    whole(registry)
+    lots = two_lots(tmp_path, count)
+    together(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", lots)
+    whole(registry, count)
 
 
+@pytest.mark.proof
 def test_two_trainers_on_postgresql_where_none_was_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with postgres.running() as server:
         files = tmp_path / "files"
-        together(server.url, files, two_lots(tmp_path), postgres.PASSWORD)
+        together(server.url, files, two_lots(tmp_path, 6), postgres.PASSWORD)
         monkeypatch.setenv("REGISTRY_PASSWORD", postgres.PASSWORD)
         settings = {"url": server.url, "artifacts": str(files)}
-        whole(Registry(RegistryTable(**settings, password_env="REGISTRY_PASSWORD"), tmp_path))
+        registry = Registry(RegistryTable(**settings, password_env="REGISTRY_PASSWORD"), tmp_path)
+        whole(registry, 6)
+
+
+def test_a_wrong_password_of_postgresql_is_refused_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.running() as server:
+        settings = {"url": server.url, "artifacts": str(tmp_path)}
         monkeypatch.setenv("REGISTRY_PASSWORD", "wrong")
         with pytest.raises(RegistryError, match="password authentication failed") as refused:
             Registry(RegistryTable(**settings, password_env="REGISTRY_PASSWORD"), tmp_path)
