@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from tests.conftest import ROOT, wait_until
 from tests.trainer.conftest import machine, write_recording
@@ -77,9 +78,9 @@ class Cluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    directory = tmp_path_factory.mktemp("dask")
+@contextmanager
+def running(directory: Path, workers: int, profiled: bool) -> Iterator[Cluster]:
+    """Run a scheduler with some workers, which have Dask's profiler or not."""
     file = directory / "scheduler.json"
     begun: list[subprocess.Popen[bytes]] = []
 
@@ -90,7 +91,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
                 subprocess.Popen(
                     [*command, "--no-dashboard"],
                     cwd=directory,
-                    env=os.environ | {"PYTHONPATH": str(ROOT), PROFILER: "False"},
+                    env=os.environ | {"PYTHONPATH": str(ROOT), PROFILER: str(profiled)},
                     stdout=log,
                     stderr=log,
                 )
@@ -101,13 +102,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         start("scheduler", "--port", "0")
         wait_until(file.exists, "the scheduler runs", 120)
         found = Cluster(json.loads(file.read_text())["address"])
-        for _ in range(2):
+        for _ in range(workers):
             found.workers.append(start("worker", "--no-nanny", "--nthreads", "1"))
+        with Client(found.address, timeout=120, set_as_default=False) as client:
+            client.wait_for_workers(workers, timeout=120)
         yield found
     finally:
         for process in begun:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running(tmp_path_factory.mktemp("dask"), workers=2, profiled=False) as found:
+        yield found
 
 
 @dataclass(frozen=True)

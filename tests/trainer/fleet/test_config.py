@@ -124,6 +124,14 @@ def test_streams_that_share_a_network_must_fit_it(tmp_path: Path) -> None:
     assert fleet_of(tmp_path, f"[types.pump]\nshared_network = false\n{text}").sharing == []
 
 
+def test_a_family_without_a_network_has_none_to_share(tmp_path: Path) -> None:
+    streams = "[streams.a]\ntype = 'pump'\ndata.files = ['a']\n"
+    said = refused(tmp_path, f"[types.pump]\nfamily.name = 'hampel'\n{streams}")
+    assert "types.pump.shared_network = false" in said
+    alone = "[types.pump]\nshared_network = false\nfamily.name = 'hampel'\n"
+    assert fleet_of(tmp_path, alone + streams).sharing == []
+
+
 def test_a_fleet_is_told_from_a_training(tmp_path: Path) -> None:
     assert config.is_fleet(written(tmp_path, DEFAULTS + ONE))
     assert not config.is_fleet(written(tmp_path, "[bundle]\nname = 'a'\n"))
