@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trainer.fleet import config as fleets
 
 from tests import postgres
 from tests.conftest import ROOT, RealBroker, hold_port, wait_until
 from tests.container_files import CONTAINERS, compose, mounts, targets, words_of
 from tests.database import asked
+from trainer.fleet import config as fleets
 from trainer.registry.registry import Registry
 from trainer.registry.settings import RegistryTable
 
