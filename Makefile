@@ -17,8 +17,9 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo wheel deb offline lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
-	proof-cuts proof-data proof-fleet proof-registry soak parts assets pictures clean
+.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-tflite \
+	test-systemd smoke-containers bench proof proof-kills proof-cuts proof-data proof-fleet proof-registry soak parts \
+	assets pictures clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -26,6 +27,7 @@ help:
 	@echo "make lint          check style and types"
 	@echo "make format        mend the style"
 	@echo "make reference     write the references of the configurations in docs/ again"
+	@echo "make docs          build the documentation as a site into build/site"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
 	@echo "make pictures      take the pictures of the pages in docs/images again"
@@ -37,12 +39,15 @@ help:
 	@echo "make wheel         build the wheel into dist/"
 	@echo "make deb           build a Debian package into dist/ (ARGS='--arch arm64 --python 3.13')"
 	@echo "make offline       pack what a gateway without internet needs into dist/ (the same ARGS)"
+	@echo "make release       build wheel and Debian packages, and sign the list of them (KEY=release.key)"
+	@echo "make audit         look up the gateway's packages in the list of known vulnerabilities; a step of a release"
 	@echo "make lock          choose the gateway's packages anew, with their hashes: requirements/"
 	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie; needs root)"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -68,6 +73,11 @@ reference: $(VENV)/dev.stamp
 	sed -i '/^<!-- from here/q' docs/training.md
 	$(BIN)/fieldwatch-trainer schema --markdown >>docs/training.md
 
+# strict: a link, an anchor or a page of the menu that leads nowhere fails
+docs: $(VENV)/dev.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "build/site/index.html; with its search: python3 -m http.server --directory build/site"
+
 zoo: $(VENV)/dev.stamp $(TFLITE)/stamp
 	scripts/zoo $(BIN) $(TFLITE)/bin/python
 
@@ -79,14 +89,28 @@ pictures: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.registry_pictures
 
 wheel: $(BIN)/python
-	@rm -rf build/lib build/bdist.* dist
-	$(PIP) wheel --no-deps --wheel-dir dist .
+	@rm -rf dist
+	@scripts/build-wheel $(BIN)/python
 
 deb: wheel $(VENV)/dev.stamp
 	scripts/build-deb $(ARGS)
 
 offline: wheel $(VENV)/dev.stamp
 	scripts/build-offline $(ARGS)
+
+# for each system, as ARCHITECTURE:PYTHON; KEY is of the role release
+RELEASED ?= amd64:3.11 amd64:3.12 amd64:3.13 arm64:3.11 arm64:3.12 arm64:3.13 armhf:3.11
+release: $(VENV)/dev.stamp
+	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
+	@[ -z "$$(git status --porcelain)" ] || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
+	@$(MAKE) wheel
+	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} || exit 1; done
+	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
+
+# --strict: a package that the index knows nothing of is not taken for a sound one
+audit: $(VENV)/dev.stamp
+	for lock in requirements/*-*.txt; do \
+		$(BIN)/pip-audit --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 lock: $(VENV)/dev.stamp
 	UV=$(BIN)/uv scripts/lock
@@ -106,6 +130,9 @@ test-tflite: $(TFLITE)/stamp parts
 
 test-systemd: wheel
 	scripts/test-systemd $(ROOT)
+
+smoke-containers: wheel
+	scripts/smoke-containers
 
 bench: $(VENV)/dev.stamp parts
 	$(BIN)/fieldwatch-agent bench
@@ -139,7 +166,7 @@ proof-fleet: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench.fleet proof --data "$(DATA)"
 
 proof-registry: $(VENV)/dev.stamp parts
-	$(BIN)/python -m pytest -m proof tests/trainer/registry
+	$(BIN)/python -m pytest -m proof tests/trainer/registry tests/containers
 
 # two hours: 600 kills (10 min), 200 power cuts, a week without a broker (5), links that flap (an hour, or MINUTES),
 # and the fuzzing at length (40)

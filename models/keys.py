@@ -9,6 +9,7 @@ signatures count only for that role:
     collector   the collector at central ops   its messages to the gateways
     gateway     that gateway                   its messages
     operate     an operator                    commands
+    release     who releases this software     its list of files
 
 A key file has two lines in minisign's format. The first line has the role, and a gateway's name:
 
@@ -45,7 +46,7 @@ from models.files import NotAFile, read_file
 from models.names import NAME
 from models.printable import printable
 
-Role = Literal["bundle", "collector", "gateway", "operate"]
+Role = Literal["bundle", "collector", "gateway", "operate", "release"]
 ROLES: Final[tuple[Role, ...]] = get_args(Role)
 REVOKED: Final = "revoked"  # the file in the directory of keys
 SIGNATURE_BYTES: Final = 72  # of a short message: key id and Ed25519

@@ -1,10 +1,11 @@
-"""Ed25519 signatures over a bundle's manifest, in minisign's format.
+"""Ed25519 signatures over a bundle's manifest, or a release's list of files, in minisign's format.
 
 ``minisign -Vm manifest.json -p ops.pub`` also accepts them. They have the prehashed form (``ED``):
 Ed25519 over the BLAKE2b-512 of the manifest's bytes, with a signed ("trusted") comment. The
 manifest lists the sha256 of every part, so its signature covers the whole bundle.
 
-Only keys with the role bundle are valid here; see ``models.keys``.
+Only keys with the role bundle are valid for bundles, and those with the role release for releases;
+see ``models.keys``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from models.errors import SignatureInvalid
-from models.keys import PublicKey, ed25519, read_secret
+from models.keys import PublicKey, Role, ed25519, read_secret
 from models.printable import printable
 
 _SIGNATURE_ALGORITHM = b"ED"
 
 
 class Signed(Protocol):
-    """A bundle, or the part of it that is known before it is trusted."""
+    """A bundle, or the part of it that is known before it is trusted; or the list of a release."""
 
     @property
     def manifest_bytes(self) -> bytes: ...  # noqa: D102
@@ -44,34 +45,36 @@ class Signer(NamedTuple):
         return f"key {self.key_id} ({self.comment})"
 
 
-def sign(manifest: bytes, key_file: Path, comment: str) -> bytes:
+def sign(manifest: bytes, key_file: Path, comment: str, role: Role = "bundle") -> bytes:
     """Return the signature part of a bundle, in minisign's prehashed form.
 
     Args:
-        manifest: the bytes of ``manifest.json``.
+        manifest: the bytes of ``manifest.json``, or of the list of a release.
         key_file: the secret key.
         comment: the trusted comment, which is signed too.
+        role: what is signed, "bundle" or "release".
 
     Raises:
-        ConfigError: the key cannot be read or is not for bundles, or ``cryptography`` is missing.
+        ConfigError: the key cannot be read or has another role, or ``cryptography`` is missing.
 
     """
-    key = read_secret(key_file, "bundle")
+    key = read_secret(key_file, role)
     secret = ed25519().Ed25519PrivateKey.from_private_bytes(key.seed)
     signature = secret.sign(hashlib.blake2b(manifest).digest())
     trusted = secret.sign(signature + comment.encode())
     return (
-        "untrusted comment: fieldwatch bundle\n"
+        f"untrusted comment: fieldwatch {role}\n"
         f"{_text(_SIGNATURE_ALGORITHM + key.key_id + signature)}\n"
         f"trusted comment: {comment}\n{_text(trusted)}\n"
     ).encode()
 
 
-def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
-    """Return the trusted key that signed ``bundle``.
+def check(bundle: Signed, keys: Iterable[PublicKey], role: Role = "bundle") -> PublicKey:
+    """Return the trusted key that signed ``bundle``, or a release.
 
     Raises:
-        SignatureInvalid: not signed, not signed by one of ``keys``, or altered since.
+        SignatureInvalid: not signed, not signed by one of ``keys`` that has ``role``, or altered
+            since.
         ConfigError: ``cryptography`` is missing.
 
     """
@@ -85,10 +88,10 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
             break
     else:
         raise SignatureInvalid(f"{bundle.source}: signed by key {key_id.hex()}, not a trusted one")
-    if key.role != "bundle":
+    if key.role != role:
         raise SignatureInvalid(
             f"{bundle.source}: signed by {key.source}, whose role is {key.role}; the key must have"
-            " the role bundle"
+            f" the role {role}"
         )
     from cryptography.exceptions import InvalidSignature
 
@@ -98,7 +101,7 @@ def check(bundle: Signed, keys: Iterable[PublicKey]) -> PublicKey:
         public.verify(trusted, signature + comment)
     except InvalidSignature:
         raise SignatureInvalid(
-            f"{bundle.source}: the signature does not match; the bundle was altered"
+            f"{bundle.source}: the signature does not match; the {role} was altered"
         ) from None
     return key
 

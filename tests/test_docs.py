@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import yaml
 from agent.cli import commands as agent_commands
 from agent.config.broker import MqttTable
 from agent.config.load import AgentConfig
-from models import __version__
+from models import __version__, errors
 from trainer.cli import commands as trainer_commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,7 +97,7 @@ def test_every_link_leads_somewhere() -> None:
 def missing(text: str) -> list[str]:
     """Return the paths in a text that are not there; of those with a placeholder, their folders."""
     found = re.findall(
-        r"(?<![\w./-])(?:\.ci|agent|docs|models|scripts|tests|trainer)/[\w./-]*", text
+        r"(?<![\w./-])(?:\.ci|agent|containers|docs|models|scripts|tests|trainer)/[\w./-]*", text
     )
     paths = [path.rstrip(".") for path in found]
     folders = [
@@ -131,6 +132,35 @@ def test_the_examples_of_messages_are_as_the_asyncapi_document_says() -> None:
         schema = {"$ref": f"#/components/schemas/{kind.capitalize()}", "components": components}
         jsonschema.Draft202012Validator(schema).validate(example)
     assert kinds == {"status", "summary", "alarm", "transition", "health"}
+
+
+def test_the_example_of_the_first_hour_is_a_configuration() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", TEXT["first-hour.md"], re.DOTALL)
+    config = AgentConfig.model_validate(tomllib.loads(example))
+    assert [source.stream for source in config.inputs] == [stream.name for stream in config.streams]
+
+
+def test_the_exit_codes_of_the_errors_are_explained() -> None:
+    explained = set(map(int, re.findall(r"(?m)^\| (\d+) \|", TEXT["troubleshooting.md"])))
+    kinds: list[type[errors.FieldwatchError]] = [errors.FieldwatchError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    raised = {kind.exit_code for kind in kinds if kind.__module__ == errors.__name__}
+    assert raised - explained == {1}  # of no kind of its own
+
+
+def test_the_texts_that_staff_look_up_are_those_of_the_code() -> None:
+    foreign = {"Connection refused", "Not authorized", "certificate verify failed"}
+    code = "".join(
+        path.read_text() for top in ("agent", "models") for path in (ROOT / top).rglob("*.py")
+    )
+    code = re.sub(r'"\s*f?"', "", code)  # a text in several lines
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|", TEXT["troubleshooting.md"])
+    assert len(rows) > 20
+    for quoted in re.findall(r"`([^`]+)`", " ".join(rows)):
+        for part in re.split(r"…|: (?=Not authorized)", quoted):
+            text = part.strip(" ()")
+            assert text in code or text in foreign, text
 
 
 def test_the_changes_of_this_version_are_told() -> None:

@@ -24,8 +24,8 @@ SCRIPTS = [
 SHARED = sorted((ROOT / "scripts" / "lib").iterdir())
 LOCKS = sorted((ROOT / "requirements").glob("gateway-*.txt"))
 GATEWAYS_EXTRAS = ("cbor", "modbus", "page", "signing", "zstd")
-# of Debian, or never loaded; see scripts/lock
-NOT_LOCKED = {"armhf-3.11": {"numpy"}}
+# of Debian, or without a wheel for it; see scripts/lock
+NOT_LOCKED = {"armhf-3.11": {"numpy", "cbor2", "zstandard"}}
 PYTHONS_OWN = "/usr/bin:/bin"
 
 

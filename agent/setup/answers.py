@@ -19,6 +19,8 @@ from models.toml import read_toml
 _COPY_BYTES_MAX: Final = 64 * 2**20  # of a bundle
 _PASSWORD_BYTES_MAX: Final = 65_537  # as in agent.mqtt.credentials
 
+ROWS: Final = ("streams", "inputs")  # the lists of a configuration
+
 Settings = dict[str, Any]
 
 
@@ -72,18 +74,19 @@ def answers_of(settings: Settings, directory: Path) -> Answers:
     alone = settings.get("mqtt") is False
     if alone:
         del settings["mqtt"]
+    refuse_other_forms(settings)
     secrets: dict[str, bytes] = {}
     copies: list[Copy] = []
     files: list[Path] = []
     if "mqtt" in settings:
-        broker = settings["mqtt"] = dict(_table(settings["mqtt"], "mqtt"))
+        broker = settings["mqtt"] = dict(settings["mqtt"])
         files = _take_password(broker, directory, secrets)
         if "tls_ca_file" in broker:
             broker["tls_ca_file"] = _beside(broker["tls_ca_file"], directory, copies)
     if "streams" in settings:
         settings["streams"] = [
             row | {"bundle": _beside(row["bundle"], directory, copies)} if "bundle" in row else row
-            for row in (_table(row, "streams") for row in settings["streams"])
+            for row in settings["streams"]
         ]
     return Answers(settings, alone, secrets, tuple(copies), tuple(files))
 
@@ -117,10 +120,17 @@ def _read(path: Path, bytes_max: int) -> bytes:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _table(value: Any, name: str) -> Settings:
-    if not isinstance(value, dict):
-        raise ConfigError(f"{name} = {value!r}: must be a table")
-    return value
+def refuse_other_forms(settings: Settings) -> None:
+    """Raise ConfigError if a part of a document is neither a table nor one of the two lists."""
+    for name, value in settings.items():
+        if name in ROWS and not _is_rows(value):
+            raise ConfigError(f"{name} = {value!r}: must be tables, each with a header [[{name}]]")
+        if name not in ROWS and not isinstance(value, dict):
+            raise ConfigError(f"{name} = {value!r}: must be a table")
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
 
 
 def _merged(below: Settings, over: Settings) -> Settings:

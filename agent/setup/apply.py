@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,9 +76,19 @@ def write(plan: Plan, way: Way) -> list[Path]:
         if plan.secrets:
             written += credentials.store(plan.place, plan.secrets, way)
         if plan.text != plan.before:  # last: after a power cut, it names nothing that is missing
-            replace(plan.place.config_file, plan.text.encode(), _PUBLIC)
+            _replace_configuration(plan.place.config_file.resolve(), plan.text)
             written.append(plan.place.config_file)
     return written
+
+
+def _replace_configuration(path: Path, text: str) -> None:
+    """Write it with the permissions and the group that it has; a new one may be read by all."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        replace(path, text.encode(), _PUBLIC)
+        return
+    replace(path, text.encode(), stat.S_IMODE(found.st_mode), found.st_gid)
 
 
 def enable(place: Place, restart: bool) -> str:

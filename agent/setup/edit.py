@@ -73,11 +73,18 @@ class Editor:
         )
 
     def set(self, place: Place, value: Any) -> None:
-        """Give a setting a value that is not a table."""
+        """Give a setting a value that is not a table.
+
+        Raises:
+            ConfigError: a table that it belongs to is another value.
+
+        """
         *tables, key = place
         table = self.document
         for name in tables:
             table = table.setdefault(name, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f"{self._source}: {name} = {table!r}: must be a table")
         if key in table and table[key] == value:
             return
         table[key] = value

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from agent.config.layers import Layers, leaves
 from agent.config.load import AgentConfig, load_layers
 from agent.mqtt.credentials import PASSWORD
-from agent.setup.answers import Answers, Copy
+from agent.setup.answers import ROWS, Answers, Copy, refuse_other_forms
 from agent.setup.edit import Editor
 from agent.setup.place import Place
 from models.errors import ConfigError
@@ -23,7 +23,6 @@ from models.settings import dotted
 
 _EXAMPLE_HOST: Final = "mqtt.example.org"  # of the sample that an installation puts there
 _BYTES_MAX: Final = 2**20
-_ROWS: Final = ("streams", "inputs")
 _NEW: Final = """\
 # Fieldwatch agent, configuration of one gateway. `fieldwatch-agent setup` wrote it, and changes it.
 # docs/configuration.md and `fieldwatch-agent schema` have all settings. Put no secret here.
@@ -82,7 +81,7 @@ def read_present(place: Place) -> Present:
     """Return what is there.
 
     Raises:
-        ConfigError: the main file is not readable, or not TOML.
+        ConfigError: the main file is not readable, not TOML, or not of the form of one.
 
     """
     path = place.config_file
@@ -94,7 +93,12 @@ def read_present(place: Place) -> Present:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
-    return Present(text, Editor(text, str(path)).document)
+    document = Editor(text, str(path)).document
+    try:
+        refuse_other_forms(document)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return Present(text, document)
 
 
 def defaults(present: Present) -> dict[str, str]:
@@ -137,11 +141,11 @@ def _change(editor: Editor, present: Present, answers: Answers) -> None:
     for place in answers.removed:
         editor.remove(place)
     for location, value in leaves(answers.settings):
-        if location[0] not in _ROWS:
+        if location[0] not in ROWS:
             editor.set(_keys(location), value)
     if PASSWORD in answers.secrets:
         editor.remove(("mqtt", "password_file"))  # it would override the credential
-    for name in _ROWS:
+    for name in ROWS:
         if name in answers.settings:
             editor.replace_rows(name, answers.settings[name])
 
@@ -155,7 +159,7 @@ def _keys(location: tuple[int | str, ...]) -> tuple[str, ...]:
 def _refuse_overridden(place: Place, layers: Layers, answers: Answers) -> None:
     for location, value in leaves(answers.settings):
         effective: Any = layers.document
-        if location[0] in _ROWS:
+        if location[0] in ROWS:
             continue
         for step in location:
             effective = effective[step]

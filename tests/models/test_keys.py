@@ -19,6 +19,7 @@ NAMES: dict[Role, str] = {
     "collector": "ops",
     "gateway": "plant-7/press-2",
     "operate": "",
+    "release": "",
 }
 
 

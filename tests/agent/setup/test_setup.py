@@ -209,6 +209,7 @@ def test_a_gateway_may_work_alone(image: Image) -> None:
         ("[nonsense]\nx = 1\n", "nonsense"),
         ("[on_site]\nhooks = [{ name = 'a' }]\n", "lists of streams and inputs only"),
         ("[", "not TOML"),
+        ("[language]\ndefault = { x = 1 }\n", "language.default"),
     ],
 )
 def test_wrong_answers_are_refused_before_anything_is_written(
@@ -219,6 +220,37 @@ def test_wrong_answers_are_refused_before_anything_is_written(
     assert message in str(ended.exception)
     assert code(ended) == 78
     assert not image.root.exists()
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ("gateway = 3\n", "gateway = 3: must be a table"),
+        ("mqtt = true\n", "mqtt = True: must be a table"),
+        ("[streams]\nname = 'a'\n", "each with a header [[streams]]"),
+        ("inputs = [3]\n", "each with a header [[inputs]]"),
+    ],
+)
+def test_answers_of_another_form_are_refused(image: Image, answers: str, message: str) -> None:
+    image.answers.write_text(answers)
+    ended = image.apply()
+    assert code(ended) == 78 and message in str(ended.exception)
+    image.config.parent.mkdir(parents=True)
+    image.config.write_text(answers)
+    image.answer()
+    ended = image.apply()
+    assert code(ended) == 78 and f"{image.config}: " in str(ended.exception)
+
+
+def test_the_configuration_keeps_its_permissions_and_may_be_a_link(image: Image) -> None:
+    image.set_up()
+    real = image.root / "real.toml"
+    image.config.rename(real)
+    real.chmod(0o640)
+    image.config.symlink_to(real)
+    image.call("--yes", "--site", "hall", "--no-test")
+    assert image.config.is_symlink() and 'site = "hall"' in real.read_text()
+    assert mode(real) == 0o640
 
 
 def test_a_drop_in_that_overrides_an_answer_is_named(image: Image) -> None:
