@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ def touch(path: Path) -> None:
 def test_a_worker_with_a_profiler_is_refused_with_what_to_do(tmp_path: Path) -> None:
     mark = tmp_path / "done"
     with running(tmp_path, workers=1, profiled=True) as cluster:
-        happenings = dask_pool.follow(touch, {"one": mark}, cluster.address, None)
-        with pytest.raises(ConfigError, match=f"{PROFILER}=False"):
+        with (
+            closing(dask_pool.follow(touch, {"one": mark}, cluster.address, None)) as happenings,
+            pytest.raises(ConfigError, match=f"{PROFILER}=False"),
+        ):
             next(happenings)
     assert not mark.exists()
