@@ -17,7 +17,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo wheel test-wheel test-tflite test-systemd bench proof proof-kills \
+.PHONY: help demo test lint format reference zoo wheel deb offline lock test-wheel test-deb test-tflite test-systemd bench proof proof-kills \
 	proof-cuts proof-data soak parts assets pictures clean
 
 help:
@@ -35,6 +35,10 @@ help:
 	@echo "make soak          kill the agent 600 times, cut the power 200 times, a week without a broker, an"
 	@echo "                   hour of flapping links (MINUTES=60), a million mutated lines per format; two hours"
 	@echo "make wheel         build the wheel into dist/"
+	@echo "make deb           build a Debian package into dist/ (ARGS='--arch arm64 --python 3.13')"
+	@echo "make offline       pack what a gateway without internet needs into dist/ (the same ARGS)"
+	@echo "make lock          choose the gateway's packages anew, with their hashes: requirements/"
+	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie; needs root)"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
@@ -77,6 +81,18 @@ wheel: $(BIN)/python
 	@rm -rf build/lib build/bdist.* dist
 	$(PIP) wheel --no-deps --wheel-dir dist .
 
+deb: wheel $(VENV)/dev.stamp
+	scripts/build-deb $(ARGS)
+
+offline: wheel $(VENV)/dev.stamp
+	scripts/build-offline $(ARGS)
+
+lock: $(VENV)/dev.stamp
+	UV=$(BIN)/uv scripts/lock
+
+test-deb: wheel $(VENV)/dev.stamp
+	scripts/test-deb $(SUITE)
+
 test-wheel: wheel parts
 	scripts/test-wheel "$(PYTHON)"
 
@@ -101,7 +117,7 @@ bench: $(VENV)/dev.stamp parts
 
 # goes on after a part that fails or cannot run, and fails in the end: what did not run is not proven
 proof:
-	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd proof-data
+	@$(MAKE) --keep-going proof-kills proof-cuts test-systemd test-deb proof-data
 
 proof-kills: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.kill --kills $(or $(KILLS),60)

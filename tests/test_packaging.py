@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = FILE["project"]
 SETUPTOOLS = FILE["tool"]["setuptools"]
-SCRIPTS = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
+SCRIPTS = [
+    ROOT / ".ci" / "run",
+    *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()),
+    *sorted((ROOT / "scripts" / "deb").glob("p*")),
+]
+SHARED = sorted((ROOT / "scripts" / "lib").iterdir())
+LOCKS = sorted((ROOT / "requirements").glob("gateway-*.txt"))
+GATEWAYS_EXTRAS = ("cbor", "modbus", "page", "signing", "zstd")
+# of Debian, or never loaded; see scripts/lock
+NOT_LOCKED = {"armhf-3.11": {"numpy"}}
 PYTHONS_OWN = "/usr/bin:/bin"
 
 
@@ -210,6 +219,52 @@ def test_every_script_can_be_run_and_parsed(script: Path) -> None:
     shell = re.fullmatch(r"#!/bin/(ba)?sh", script.read_text().splitlines()[0])
     assert shell
     assert subprocess.run([shell[0][2:], "-n", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "script", sorted((ROOT / "scripts" / "lib").iterdir()), ids=lambda p: p.name
+)
+def test_what_scripts_share_can_be_parsed(script: Path) -> None:
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+
+
+def locked(lock: Path) -> dict[str, str]:
+    """The packages of a lock file, with their versions; each must have a hash."""
+    entries = re.split(r"\n(?=\S)", lock.read_text().strip())
+    assert all("--hash=sha256:" in entry for entry in entries)
+    pinned = [re.match(r"([a-z0-9-]+)==([^\s;]+)", entry) for entry in entries]
+    assert all(pinned)
+    return {match[1]: match[2] for match in pinned if match}
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda path: path.stem)
+def test_the_locked_packages_are_what_a_gateway_needs(lock: Path) -> None:
+    name = lock.stem.removeprefix("gateway-")
+    machine = "armv7l" if name.startswith("armhf") else "x86_64"
+    versions = locked(lock)
+    extras = [
+        Requirement(line)
+        for extra in GATEWAYS_EXTRAS
+        for line in PROJECT["optional-dependencies"][extra]
+    ]
+    environment = {"platform_machine": machine, "python_version": name.rpartition("-")[2]}
+    needed = base(machine, environment["python_version"]) + [
+        line for line in extras if line.marker is None or line.marker.evaluate(environment)
+    ]
+    for line in needed:
+        if line.name not in NOT_LOCKED.get(name, ()):
+            assert line.specifier.contains(versions[line.name])
+
+
+def test_every_command_has_a_manual_page(tmp_path: Path) -> None:
+    script = ROOT / "scripts" / "deb" / "man_pages.py"
+    subprocess.run([sys.executable, script, tmp_path], check=True, cwd=ROOT)
+    page = (tmp_path / "fieldwatch-agent-replay.1").read_text()
+    assert page.startswith('.TH "FIELDWATCH-AGENT-REPLAY" 1')
+    assert "\\-\\-bundle" in page
+    listed = re.findall(r"\.BR (\S+) \(1\)", (tmp_path / "fieldwatch-agent.1").read_text())
+    assert len(listed) > 20
+    assert all((tmp_path / f"{name}.1").exists() for name in listed)
 
 
 def new_venv(python: Path | str, directory: Path, path: str) -> subprocess.CompletedProcess[str]:

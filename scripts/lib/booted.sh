@@ -1,0 +1,102 @@
+# A throw-away copy of a system, booted by systemd in a container; sourced by test-systemd and test-deb.
+# They call take_copy SYSTEM, boot, and inside. Needs root and systemd-nspawn.
+# shellcheck shell=bash
+unit=fieldwatch-agent.service
+wait_s_max=${WAIT_S_MAX:-60}
+
+outside=$(mktemp -d)
+root=$outside/root
+nspawn=
+halt() {
+    [ -n "$nspawn" ] || return 0
+    inside systemctl --quiet poweroff >/dev/null 2>&1 || true
+    for _ in {1..50}; do
+        kill -0 "$nspawn" 2>/dev/null || break
+        sleep 0.2
+    done
+    kill -KILL "$nspawn" 2>/dev/null || true # a copy that does not go down by itself
+    wait "$nspawn" 2>/dev/null || true
+    nspawn=
+}
+throw_away() {
+    halt
+    ! mountpoint --quiet "$root" || umount --lazy "$root"
+    umount --lazy "$outside"
+    rmdir "$outside"
+}
+take_copy() { # SYSTEM
+    # a tmpfs, because an overlay of / cannot keep its changes in /
+    mount -t tmpfs -o mode=755 fieldwatch-test "$outside"
+    trap throw_away EXIT
+    mkdir "$outside"/{changes,work,root}
+    mount -t overlay -o "lowerdir=$1,upperdir=$outside/changes,workdir=$outside/work" overlay "$root"
+    rm -f "$root/etc/machine-id" # with one of its own, systemd asks nothing at its first start
+    tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
+}
+
+# in it, with this network, and before it is booted without one
+prepared() {
+    systemd-nspawn --register=no --keep-unit --console=pipe --quiet --resolv-conf=replace-host \
+        --setenv=PATH=/usr/bin:/bin:/usr/sbin:/sbin "${of_pip[@]}" -D "$root" "$@" </dev/null
+}
+mapfile -t of_pip < <(env | grep -E '^(PIP_|https?_proxy=|HTTPS?_PROXY=|SSL_CERT_FILE=)' | sed 's/^/--setenv=/')
+
+boot() {
+    # asking the clock is let through to the unit, whose own rules are what is tested
+    systemd-nspawn --register=no --keep-unit --private-network --console=pipe --quiet \
+        --system-call-filter=@clock -D "$root" -b systemd.unit=basic.target >"$outside/console" 2>&1 &
+    nspawn=$!
+    until_ "systemd is up" inside systemctl --quiet is-active basic.target
+}
+
+inside() { nsenter --target "$(pgrep --parent "$nspawn" | head -1)" --mount --uts --ipc --net --pid --cgroup \
+    env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+shown() { inside systemctl show --value --property "$1" $unit; }
+log() { inside journalctl --quiet --no-pager --unit $unit; }
+agent() { inside runuser -u "$1" -- fieldwatch-agent "${@:2}"; }
+status() { agent fieldwatch status --json; }
+scored() { status | grep --max-count 1 --only-matching '"scored": [1-9][0-9]*'; }
+
+# the broker with its users, and the simulated pump at /run/pump; both end with the system
+start_broker_and_pump() {
+    inside sh -c 'cp /etc/fieldwatch/passwords /run/ && mosquitto_passwd -U /run/passwords &&
+        chown mosquitto /run/passwords && mosquitto -d -c /etc/fieldwatch/broker.conf' 2>/dev/null
+    inside systemd-run --quiet --unit pump /opt/fieldwatch/bin/python -c '
+import shutil, signal
+from pathlib import Path
+from agent.demo.line import PumpLine
+from agent.inputs.plant import Pump
+with PumpLine(Pump(1, [])) as line:
+    shutil.chown(line.port, "root", "dialout")
+    Path(line.port).chmod(0o660)
+    Path("/run/pump").symlink_to(line.port)
+    line.start()
+    signal.pause()'
+}
+# the configuration of a gateway that reads this pump, and the broker of it
+configure() {
+    install -m 644 models/zoo/pump.fieldwatch "$root/etc/fieldwatch/"
+    mkdir -p "$root/etc/credstore"
+    sed -e 's|^port = .*|port = "/run/pump"|' -e 's|^host = .*|host = "127.0.0.1"\nusername = "gateway-1"|' \
+        systemd/agent.toml >"$root/etc/fieldwatch/agent.toml"
+    install -m 600 /dev/stdin "$root/etc/credstore/mqtt.password" <<<secret
+    printf 'listener 1883\npassword_file /run/passwords\n' >"$root/etc/fieldwatch/broker.conf"
+    echo 'gateway-1:secret' >"$root/etc/fieldwatch/passwords"
+}
+
+# until WHAT COMMAND...: wait for the command to succeed; fail, with the agent's log, if it does not
+until_() {
+    local what=$1 until=$((SECONDS + wait_s_max))
+    shift
+    until "$@" >/dev/null 2>&1; do
+        if ((SECONDS > until)); then
+            echo "error: waited in vain: $what" >&2
+            log | tail -20 >&2 || cat "$outside/console" >&2
+            exit 1
+        fi
+        sleep 0.2
+    done
+    echo "ok  $what"
+}
+not() { ! "$@"; }
+is() { [ "$(shown "$1")" = "$2" ]; }
