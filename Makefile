@@ -28,7 +28,7 @@ help:
 	@echo "make reference     write the references of the configurations in docs/ again"
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
-	@echo "make pictures      take the pictures of the page in docs/images again"
+	@echo "make pictures      take the pictures of the pages in docs/images again"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
 	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, two writers at once, systemd,"
 	@echo "                   benchmarks on DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
@@ -76,6 +76,7 @@ assets:
 
 pictures: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.pictures
+	$(BIN)/python -m tests.bench.registry_pictures
 
 wheel: $(BIN)/python
 	@rm -rf build/lib build/bdist.* dist

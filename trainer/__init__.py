@@ -8,5 +8,6 @@
 ``data_report`` describe it without a training. ``families`` has the one interface of the families:
 ``detector`` is the one with a network, ``hampel`` the one without, and packages add others.
 ``train`` wires all of them, ``reproduce`` repeats a training from its bundle, and ``tune`` searches
-settings. TensorFlow is known to ``networks``, ``fit`` and ``export`` only.
+settings. ``registry`` keeps trainings and bundles in MLflow. TensorFlow is known to ``networks``,
+``fit`` and ``export`` only.
 """

@@ -28,6 +28,7 @@ from models.options import Number, layout_options, time_column_options
 from models.printable import printable
 from models.shown import shown
 from trainer.extras import require
+from trainer.registry import commands as registry_commands
 
 if TYPE_CHECKING:
     from models.formats.recording import Layout
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from trainer.benchmark.runs import Run
     from trainer.benchmark.suite import Measured
     from trainer.benchmark.workers import Finished
+    from trainer.config import ConfigFile
     from trainer.datasets.ett import EttFile
     from trainer.survey.run import Proposal
+    from trainer.train import Outcome
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
 DRAWING = ("matplotlib",)
@@ -204,14 +207,14 @@ def train(
     """Train a bundle by CONFIG (TOML); write it with a report (HTML) and metrics (JSON).
 
     The training ends with a verdict. The table [gates] of the configuration sets its limits. A
-    bundle that fails is written as NAME.failed.fieldwatch, and the exit code is 1.
+    bundle that fails is written as NAME.failed.fieldwatch, and the exit code is 1. With a table
+    [registry], the training is a run in the registry, and a good bundle is registered.
     """
     tell(f"reading {config}")  # before the imports, which take seconds
     from trainer import config as configuration
-    from trainer import train as training
 
     file = configuration.read(config)
-    made = training.train(file, output or file.output, tflite_python, tell, accept)
+    made = _trained_here(file, output or file.output, tflite_python, tell, accept)
     for line in made.lines:
         tell(line)
     for warning in made.warnings:
@@ -220,6 +223,21 @@ def train(
     say(f"{made.path}")
     say(f"{made.report}")
     return 0 if made.passed else 1
+
+
+def _trained_here(
+    file: ConfigFile, output: Path, tflite_python: Path | None, tell: Tell, accept: bool
+) -> Outcome:
+    """Train, and record it in the registry of the configuration, if it has one."""
+    from trainer import train as training
+
+    if file.config.registry is None:
+        return training.train(file, output, tflite_python, tell, accept)
+    from trainer.registry import training as recorded
+    from trainer.registry.registry import Registry
+
+    registry = Registry(file.config.registry, file.path.parent)
+    return recorded.train(registry, file, output, tflite_python, tell, accept).outcome
 
 
 def _quiet(command: Command) -> Command:
@@ -570,6 +588,11 @@ def sign(bundle: Path, key: Path) -> int:
     bundles.write_signed(bundle, read, signature)
     say(f"{bundle}: signed, {comment}, digest {read.digest}")
     return 0
+
+
+commands.add_command(registry_commands.register)
+commands.add_command(registry_commands.registry)
+commands.add_command(registry_commands.ui)
 
 
 @commands.group()

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -54,6 +53,8 @@ from models.names import BUNDLE, CHANNEL
 from models.printable import printable
 from models.settings import Table, dotted, explain, nearest, refusal
 from models.toml import Location, read_toml
+from trainer.passwords import check_no_secret
+from trainer.registry.settings import RegistryTable
 
 # settings of the training that change neither its data nor how its validation loss is measured
 SEARCHED: Final = (
@@ -70,7 +71,6 @@ Choice = bool | int | float | str | list[int] | list[float] | list[str]
 OF_FAMILY: Final = "family.settings."
 
 LABELS_SUFFIX = ".labels.csv"
-_SECRETS = ("password", "passwd", "pwd", "sslpassword")  # of drivers, behind the ? of a URL
 
 # of an optimizer whose steps are as large as this, whatever the gradient (Kingma and Ba, 2015)
 Rate = Annotated[float, Field(ge=MAGNITUDE_MIN, le=1)]
@@ -84,28 +84,6 @@ def _refuse_repeated(names: Sequence[str], what: str) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ValueError(f"{what}{twice[0]!r} occurs twice")
-
-
-def check_no_secret(url: str) -> None:
-    """Refuse the URL of a database that has a password; configurations are copied and shown.
-
-    Raises:
-        ValueError: it has one, or is no URL; the text does not repeat it.
-
-    """
-    try:
-        parts = urlsplit(url)
-        secret = parts.password is not None
-    except ValueError:
-        raise ValueError("url is not a URL, such as sqlite:///history.db") from None
-    if not parts.scheme or "://" not in url:
-        raise ValueError("url is not a URL, such as sqlite:///history.db")
-    asked = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    if secret or asked.intersection(_SECRETS):
-        raise ValueError(
-            "url has a password, and configurations are copied and shown: take it out, and set"
-            " password_env or password_file"
-        )
 
 
 class BundleTable(Table):
@@ -1137,6 +1115,7 @@ class Config(Table):
     remaining: RemainingTable | None = None
     evaluate: EvaluateTable = EvaluateTable()
     tune: TuneTable | None = None
+    registry: RegistryTable | None = None
 
     @model_validator(mode="after")
     def _features(self) -> Config:
@@ -1260,6 +1239,38 @@ def read(path: Path) -> ConfigFile:
         where = partial(_place, {override.keys: override.variable for override in found})
         raise refusal(path, explain(Config, error, where=where)) from error
     return ConfigFile(path, config, _digest(data, found))
+
+
+def read_registry(path: Path | None) -> RegistryTable:
+    """Read the table ``[registry]`` of a file that may have others, and the environment over it.
+
+    Args:
+        path: of the configuration of a training or a fleet; None: only the environment counts.
+
+    Raises:
+        ConfigError: as ``read``, of this table.
+
+    """
+    document: dict[str, Any] = {} if path is None else read_toml(path)[0]
+    found, problems = overrides(os.environ, Config, ENVIRONMENT)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    only = {"registry": document.get("registry", {})}
+    for override in found:
+        if override.keys[0] == "registry":
+            _set(only, override)
+    try:
+        return _Registry.model_validate(only).registry
+    except ValidationError as error:
+        where = partial(_place, {override.keys: override.variable for override in found})
+        place = Path("the environment") if path is None else path
+        raise refusal(place, explain(_Registry, error, where=where)) from error
+
+
+class _Registry(Table):
+    """The table ``[registry]`` alone."""
+
+    registry: RegistryTable
 
 
 def _set(document: dict[str, Any], override: Override) -> None:

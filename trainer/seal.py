@@ -144,7 +144,7 @@ def assemble(manifest: Manifest, parts: Mapping[str, bytes]) -> Bundle:
 
 def with_training(bundle: Bundle, config: Config) -> Bundle:
     """Return a bundle that has the configuration of its training, so that it can be repeated."""
-    document = config.model_dump(mode="json")
+    document = config.model_dump(mode="json", exclude={"registry"})  # which changes no result
     data = f"{json.dumps(document, separators=(',', ':'), sort_keys=True)}\n".encode()
     return assemble(bundle.manifest, dict(bundle.parts) | {TRAINING: data})
 

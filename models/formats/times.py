@@ -18,6 +18,7 @@ import numpy as np
 
 from models.formats.cells import from_int, number
 from models.messages import Float64
+from models.printable import printable
 
 TIME_MIN: Final = 946_684_800.0  # 2000-01-01; an earlier time means a clock that was never set
 TIME_MAX: Final = 4_102_444_800.0  # 2100-01-01
@@ -202,6 +203,6 @@ def zone_named(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError):  # a KeyError: not found
         raise ValueError(
-            f"{name!r} is not a time zone of this machine; write it as Europe/Berlin or UTC"
+            f"{printable(name)!r} is not a time zone of this machine; write it as Europe/Berlin or UTC"
             " (Debian has the zones in the package tzdata)"
         ) from None

@@ -32,6 +32,7 @@ take_copy() { # SYSTEM
     mount -t overlay -o "lowerdir=$1,upperdir=$outside/changes,workdir=$outside/work" overlay "$root"
     rm -f "$root/etc/machine-id" # with one of its own, systemd asks nothing at its first start
     tr -d - </proc/sys/kernel/random/uuid >"$root/etc/machine-id"
+    ln -sfn /dev/null "$root/etc/systemd/system/mosquitto.service" # the tests start their own broker
 }
 
 # in it, with this network, and before it is booted without one
@@ -41,10 +42,10 @@ prepared() {
 }
 mapfile -t of_pip < <(env | grep -E '^(PIP_|https?_proxy=|HTTPS?_PROXY=|SSL_CERT_FILE=)' | sed 's/^/--setenv=/')
 
-boot() {
+boot() { # [TARGET]
     # asking the clock is let through to the unit, whose own rules are what is tested
     systemd-nspawn --register=no --keep-unit --private-network --console=pipe --quiet \
-        --system-call-filter=@clock -D "$root" -b systemd.unit=basic.target >"$outside/console" 2>&1 &
+        --system-call-filter=@clock -D "$root" -b "systemd.unit=${1:-basic.target}" >"$outside/console" 2>&1 &
     nspawn=$!
     until_ "systemd is up" inside systemctl --quiet is-active basic.target
 }

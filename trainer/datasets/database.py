@@ -7,7 +7,6 @@ parts, so that memory holds the numbers only.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, date, datetime, time
@@ -26,6 +25,7 @@ from trainer.config import QueryTable
 from trainer.datasets import Recording
 from trainer.datasets.raw import Ranged, Raw, finished
 from trainer.datasets.tables import Column, Moments, Numbers, Texts, raw_of
+from trainer.passwords import password
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, CursorResult
@@ -209,8 +209,8 @@ def _url(directory: Path, query: QueryTable, where: str) -> URL:
     url = make_url(query.url)
     if url.get_backend_name() == _SQLITE:
         return _existing(directory, url, where)
-    password = _password(directory, query, where)
-    return url if password is None else url.set(password=password)
+    found = password(directory, query.password_env, query.password_file, where)
+    return url if found is None else url.set(password=found)
 
 
 def _existing(directory: Path, url: URL, where: str) -> URL:
@@ -221,26 +221,6 @@ def _existing(directory: Path, url: URL, where: str) -> URL:
     if not path.is_file():
         raise DataError(f"{where}: {path}: there is no such file")
     return url.set(database=path.as_uri()).update_query_dict({"mode": "ro", "uri": "true"})
-
-
-def _password(directory: Path, query: QueryTable, where: str) -> str | None:
-    if query.password_env is not None:
-        found = os.environ.get(query.password_env)
-        if found is None:
-            raise ConfigError(
-                f"{where}: the environment has no variable {query.password_env}: set it to the"
-                " password"
-            )
-        return found
-    if query.password_file is None:
-        return None
-    path = directory / query.password_file
-    try:
-        first, _, _ = path.read_text().partition("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"{where}: password_file {path} cannot be read: {reason}") from error
-    return first.rstrip("\r")
 
 
 def _said(error: BaseException | None) -> str:
