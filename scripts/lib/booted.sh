@@ -18,6 +18,11 @@ halt() {
     wait "$nspawn" 2>/dev/null || true
     nspawn=
 }
+cut_power() { # with the first process of the copy, all of its processes end at once
+    kill -KILL "$(pgrep --parent "$nspawn" | head -1)"
+    wait "$nspawn" 2>/dev/null || true
+    nspawn=
+}
 throw_away() {
     halt
     ! mountpoint --quiet "$root" || umount --lazy "$root"

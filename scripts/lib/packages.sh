@@ -19,8 +19,9 @@ packages_for() {
             [ "$python" = 3.11 ] || fail "32-bit Arm has a TFLite interpreter for Python 3.11 only" ;;
         *) fail "no packages for $arch: amd64, arm64 or armhf" ;;
     esac
-    # wheels only, and only the files whose hashes are known: so any machine can get them for any other
-    of_pip=(--no-deps --require-hashes --only-binary :all: --implementation cp
+    # wheels only, and only the files whose hashes are known: so any machine, with any Python, can get
+    # them for any other
+    of_pip=(--no-deps --require-hashes --only-binary :all: --ignore-requires-python --implementation cp
         --python-version "$python" --abi "cp${python/./}" --abi abi3 --abi none)
     for glibc in 2_36 2_35 2_34 2_31 2_28 2_27 2_26 2_24 2_17; do
         of_pip+=(--platform "manylinux_${glibc}_$machine")
