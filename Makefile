@@ -9,7 +9,7 @@ DATA   ?= ../shared/data
 # tests to which it is all one which interpreter and which numpy there are: make test runs them
 INDIFFERENT := collector commands/probe config/test_layers.py config/test_load.py \
 	config/test_reference.py test_journal.py health/test_prometheus.py \
-	health/test_sdnotify.py inputs/test_foreign.py inputs/test_serial.py mqtt store \
+	health/test_sdnotify.py inputs/test_foreign.py inputs/test_serial.py mqtt setup store \
 	test_cli.py test_clock.py test_daemon.py uplink
 PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 

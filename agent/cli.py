@@ -30,6 +30,7 @@ from agent.commands.options import (
 from agent.commands.probe.commands import probe
 from agent.page.commands import page
 from agent.rescue.commands import backup, restore, rollback, support
+from agent.setup.commands import setup
 from models import __version__, console
 from models.console import Colored, say, say_error, say_json, say_lines
 from models.errors import DataError, FieldwatchError
@@ -255,6 +256,7 @@ commands.add_command(alarms)
 commands.add_command(command)
 commands.add_command(labels)
 commands.add_command(page)
+commands.add_command(setup)
 for _rescue in (backup, restore, support, rollback):
     commands.add_command(_rescue)
 

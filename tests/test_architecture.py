@@ -132,6 +132,8 @@ ROOMS: dict[str, set[str]] = {
     },
     # archives of the gateway's files; the way back from an upgrade
     "rescue": {"alarms", "commands", "config", "control", "health", "store"},
+    # asks, writes the configuration, stores credentials
+    "setup": {"commands", "config", "dialects", "inputs", "mqtt", "rescue"},
     "commands": {
         "alarms",
         "bundles",
@@ -195,6 +197,8 @@ ONLY_IN = {  # one door per outside world; a folder stands for all files in it
         "agent/commands/probe/commands.py",
         "agent/page/commands.py",
         "agent/rescue/commands.py",
+        "agent/setup/commands.py",
+        "agent/setup/questions.py",
         "models/options.py",
         "trainer/cli.py",
         "trainer/registry/commands.py",

@@ -108,15 +108,20 @@ class Layers:
         self._origins[at] = [origin]
 
 
-def read(path: Path) -> Layers:
+def read(path: Path, document: dict[str, Any] | None = None) -> Layers:
     """Return the configuration of ``path`` and its drop-ins, in lexical order of their names.
+
+    Args:
+        path: of the main file.
+        document: what the main file is about to have; None: what it has.
 
     Raises:
         ConfigError: one is not readable, or not TOML.
 
     """
     layers = Layers(str(path))
-    for file in [path, *_drop_ins(path.parent / DROP_INS)]:
+    layers.lay(read_toml(path)[0] if document is None else document, str(path))
+    for file in _drop_ins(path.parent / DROP_INS):
         layers.lay(read_toml(file)[0], str(file))
     return layers
 

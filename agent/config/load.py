@@ -526,9 +526,12 @@ def load(path: Path) -> AgentConfig:
     return load_layers(path)[0]
 
 
-def load_layers(path: Path) -> tuple[AgentConfig, Layers]:
-    """Do what ``load`` does; return also where each setting came from."""
-    layers = read(path)
+def load_layers(path: Path, document: dict[str, Any] | None = None) -> tuple[AgentConfig, Layers]:
+    """Do what ``load`` does; return also where each setting came from.
+
+    ``document`` is what the file is about to have; None: what it has.
+    """
+    layers = read(path, document)
     problems = environment.lay(layers, os.environ, AgentConfig)
     config = None
     try:

@@ -19,6 +19,15 @@ from agent.mqtt.connection import (
     Protocol,
 )
 
+
+class Refusal(LinkError):
+    """The broker answers, and does not accept this client; ``code`` is MQTT's."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"the broker refuses: {reason}")
+        self.code = code
+
+
 _OTHER: dict[Protocol, Protocol] = {"5": "3.1.1", "3.1.1": "5"}
 
 
@@ -48,7 +57,7 @@ class Version:
         if isinstance(answer, Connected):
             return answer
         if answer.code != UNSUPPORTED_PROTOCOL:
-            raise LinkError(f"the broker refuses: {answer.reason}")
+            raise Refusal(answer.code, answer.reason)
         self._change()
         if self._auto and self.now == "3.1.1":
             return None
