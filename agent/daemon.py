@@ -44,6 +44,7 @@ from agent.health.measured import (
     Machine,
 )
 from agent.health.sdnotify import Notifier
+from agent.health.status_line import StatusLine
 from agent.inputs.first_rows import FirstRows
 from agent.inputs.kinds import open_input
 from agent.inputs.queue import ChunkQueue
@@ -53,7 +54,7 @@ from agent.mqtt.signer import signer_of
 from agent.onsite.hooks import Hooks
 from agent.onsite.panels import Panels
 from agent.operating import Labelling, Operating, Roles
-from agent.overview import Overview, brief
+from agent.overview import Overview
 from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
 from agent.remote.execution import Execution
@@ -121,7 +122,7 @@ class Daemon:
         self._hooks = Hooks(store.origin, store.directory, store.records.alarm)
         self._panels = Panels(store.origin)
         self._tell_on_site(config)
-        self._notifier = notifier
+        self._notifier, self._status_line = notifier, StatusLine(notifier)
         self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
         self._operating = Operating(
             self._points,
@@ -486,7 +487,8 @@ class Daemon:
 
     def _status(self) -> str:
         document = self._overview.document(not self._stopping)
-        self._notifier.status(brief(document))
+        if not self._stopping:
+            self._status_line.show(document, time.monotonic())
         return json.dumps(document)
 
 
@@ -531,7 +533,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
     chooser = Chooser(config, loader, lambda source, data: checker.call(manifest_of, source, data))
     choices = []
     for table in config.streams:
-        notifier.starting(CHOICE_S_MAX)
+        notifier.starting(CHOICE_S_MAX, f"starting: the bundle of stream {table.name}")
         choices.append(chooser.choose(table))
     log_refused(choices)
     fleets = fleets_of(choices, config.summary.interval_s, clock)
@@ -553,6 +555,7 @@ def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: I
         for source in config.inputs
         if source.stream in streams
     }
+    notifier.status("starting: the database")
     bring_up_to_date(config.store.directory)
     store.open(mend_meanwhile)
     records, readings = store.records, store.readings

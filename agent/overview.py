@@ -91,16 +91,3 @@ class Overview:
             "panel": self.panels.document(),
             "hooks": self.hooks.document(self.store.records.notices.totals),
         }
-
-
-def brief(document: Mapping[str, Any]) -> str:
-    """Return one line of a document, for ``systemctl status``."""
-    scored = document["counters"].get("scored", 0)
-    opened = sum(len(stream["open_alarms"]) for stream in document["streams"].values())
-    link = document["uplink"]["state"] if document["uplink"] else "no uplink"
-    waiting = document["store"]["outbox_rows"]
-    refused = sum(1 for stream in document["streams"].values() if stream["refused"])
-    told = f", {refused} streams with a REFUSED bundle" if refused else ""
-    return (
-        f"{scored} samples scored, {opened} alarms open, {link}, {waiting} messages waiting{told}"
-    )

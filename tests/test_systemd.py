@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 from agent.commands.options import DEFAULT_CONFIG
 from agent.config import load as config
+from agent.control.clients import CLIENTS_MAX
 from agent.control.door import MODE
 from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD, SIGN
 from models.errors import BundleError, ConfigError, Defect
@@ -16,6 +19,7 @@ from tests.systemd_rig import Analyze, analyzer
 
 ROOT = Path(__file__).resolve().parent.parent
 UNIT = ROOT / "systemd" / "fieldwatch-agent.service"
+FROM_254 = ROOT / "systemd" / f"{UNIT.name}.d-254" / "00-fieldwatch.conf"
 # tenths; 4 of them are ProtectClock=no, 2 PrivateUsers=no, see the unit
 EXPOSURE_MAX = "19"
 
@@ -57,8 +61,55 @@ def test_a_looser_unit_would_be_noticed(unit: Path, analyze: Analyze) -> None:
     assert outcome.returncode != 0
 
 
-def setting(name: str) -> str:
-    found = re.findall(f"(?m)^{name}=(.*)$", UNIT.read_text())
+def test_each_point_of_the_exposure_is_explained(unit: Path, analyze: Analyze) -> None:
+    points = json.loads(analyze("security", "--offline=yes", "--json=short", str(unit)).stdout)
+    exposed = sum(float(point["exposure"]) for point in points if point["exposure"] is not None)
+    comments = "".join(re.findall("(?m)^#.*$", UNIT.read_text()))
+    explained = sum(map(float, re.findall(r"(?<![.\d])0\.\d(?!\.?\d)", comments)))
+    assert exposed == pytest.approx(explained)
+
+
+def test_what_only_newer_versions_know_is_in_a_file_of_its_own(
+    unit: Path, analyze: Analyze
+) -> None:
+    directory = unit.with_name(f"{unit.name}.d")
+    directory.mkdir()
+    (directory / FROM_254.name).write_text(FROM_254.read_text())
+    outcome = analyze("verify", "--man=no", str(unit))
+    complaints = [line for line in outcome.stderr.splitlines() if str(directory) in line]
+    version = int(analyze("--version").stdout.split()[1])
+    known_later = re.findall(r"(?m)^(\w+)=.", FROM_254.read_text())
+    assert known_later == ["ImportCredential", "RestartSteps", "RestartMaxDelaySec"]
+    unknown = re.findall("Unknown key '(.*?)'", "".join(complaints))
+    assert len(complaints) == len(unknown)
+    assert unknown == (known_later if version < 254 else [])
+    assert not re.search(f"(?m)^({'|'.join(known_later)})=", UNIT.read_text())
+
+
+def test_newer_versions_import_the_same_credentials_also_encrypted_ones() -> None:
+    # systemd would find an encrypted one for LoadCredential= too, and not decrypt it
+    load, pattern = re.findall("(?m)^(?:Load|Import)Credential=(.*)$", FROM_254.read_text())
+    assert load == ""
+    names = (PASSWORD, CERTIFICATE, KEY, SIGN)
+    assert all(fnmatch(name, pattern) for name in names)
+
+
+def test_newer_versions_wait_longer_each_time_but_not_for_long() -> None:
+    longest_s = int(setting("RestartMaxDelaySec", FROM_254))
+    assert int(setting("RestartSec")) < longest_s <= 300
+    assert int(setting("RestartSteps", FROM_254)) > 1
+
+
+def test_the_settings_of_newer_versions_are_installed_and_removed() -> None:
+    script = (ROOT / "scripts" / "install-gateway").read_text()
+    assert f"settings_254=$unit.d-254/{FROM_254.name}" in script
+    assert '"$(version_of_systemd)" -ge 254' in script
+    assert 'rm -f "$unit_file" "$drop_in"' in script
+    assert f"systemd/{FROM_254.parent.name}/*" in (ROOT / "scripts" / "build-deb").read_text()
+
+
+def setting(name: str, file: Path = UNIT) -> str:
+    found = re.findall(f"(?m)^{name}=(.*)$", file.read_text())
     assert len(found) == 1, f"{name}: {found}"
     return str(found[0])
 
@@ -77,6 +128,12 @@ def test_whatever_else_ends_it_is_tried_again_for_ever_but_slowly() -> None:
     assert setting("Restart") == "on-failure"
     assert setting("StartLimitIntervalSec") == "0"
     assert 5 <= int(setting("RestartSec")) <= 60
+
+
+def test_it_may_have_files_open_for_as_many_inputs_as_it_may_have_threads() -> None:
+    files_of_a_serial_input, of_the_agent = 5, 19  # measured, see the unit
+    most = of_the_agent + files_of_a_serial_input * int(setting("TasksMax")) + CLIENTS_MAX
+    assert most < int(setting("LimitNOFILE"))
 
 
 def test_a_reload_is_the_signal_that_the_agent_takes() -> None:

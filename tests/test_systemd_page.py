@@ -103,6 +103,6 @@ def test_a_wrong_configuration_ends_it_and_a_crash_does_not() -> None:
 
 def test_the_installer_brings_and_removes_the_units_and_the_user() -> None:
     script = (ROOT / "scripts" / "install-gateway").read_text()
-    assert script.count('"$units/$page".{service,socket}') == 1
-    assert '"$here/systemd/$page".{service,socket}' in script
+    assert script.count('"$units/$page.service" "$units/$page.socket"') == 1
+    assert "$page.service $page.socket; do" in script
     assert 'for one in "$page" "$user"; do' in script

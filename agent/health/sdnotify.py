@@ -42,9 +42,9 @@ class Notifier:
                 f" WatchdogSec, which is {watchdog_s:g}"
             )
 
-    def starting(self, seconds: float) -> None:
-        """Tell systemd that the start continues, and the maximum time left."""
-        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+    def starting(self, seconds: float, doing: str) -> None:
+        """Tell systemd that the start continues, the maximum time left, and what is being done."""
+        self._send(f"EXTEND_TIMEOUT_USEC={int(seconds * 1e6)}\nSTATUS={printable(doing)}")
 
     def ready(self) -> None:
         """Tell systemd that the start is over."""
@@ -52,7 +52,10 @@ class Notifier:
 
     def reloading(self) -> None:
         """Tell systemd that the agent reloads its configuration."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send(
+            f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}"
+            "\nSTATUS=reading the configuration again"
+        )
 
     def reloaded(self) -> None:
         """Tell systemd that the reload is over."""
@@ -68,7 +71,7 @@ class Notifier:
 
     def stopping(self) -> None:
         """Tell systemd that a clean stop has begun."""
-        self._send("STOPPING=1")
+        self._send("STOPPING=1\nSTATUS=stopping: storing what has arrived")
 
     def _send(self, message: str, wait_s_max: float = 0.0) -> None:
         if not self._address:

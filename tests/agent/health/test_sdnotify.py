@@ -22,18 +22,18 @@ def test_messages_arrive_as_systemd_expects_them(
         systemd.settimeout(WAIT_S_MAX)
         systemd.bind("\0" + name if abstract else name)
         notifier = Notifier()
-        notifier.starting(1.5)
+        notifier.starting(1.5, "starting: stream a\nREADY=1")
         notifier.ready()
         notifier.status("3 samples\nSTOPPING=1\ud800")
         notifier.watchdog()
         notifier.stopping()
         received = [systemd.recv(100) for _ in range(5)]
     assert received == [
-        b"EXTEND_TIMEOUT_USEC=1500000",
+        rb"EXTEND_TIMEOUT_USEC=1500000|STATUS=starting: stream a\nREADY=1".replace(b"|", b"\n"),
         b"READY=1",
         rb"STATUS=3 samples\nSTOPPING=1\ud800",
         b"WATCHDOG=1",
-        b"STOPPING=1",
+        b"STOPPING=1\nSTATUS=stopping: storing what has arrived",
     ]
 
 
