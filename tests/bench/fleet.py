@@ -21,9 +21,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from distributed import Client
@@ -41,6 +42,7 @@ BEGIN_S = 1_700_000_000.0
 PERIOD_S = 60.0
 ROWS_MIN = 2500
 SPREAD_MIN = 0.05
+PAIRS = 2  # of turns, after the one that warms up
 
 SETTINGS = """
 [fleet]
@@ -259,35 +261,45 @@ def processor_s(who: int) -> float:
 
 
 def overhead(data: Path, work: Path, count: int, epochs: int) -> bool:
-    """Print what batch adds to bare training, in processor time, as other work may be beside."""
+    """Print what batch adds to bare training; the turns alternate, and the first pair warms up."""
     tables = [smap(work, channel, None) for channel in chosen(data, count)]
-    path = work / "FLEET.toml"
     settings = SETTINGS.format(epochs=epochs).replace("[registry]\n", "")
-    path.write_text(settings + "".join(tables))
-    spent = []
-    for turn in ("bare", "batch"):
-        before, began = processor_s(resource.RUSAGE_CHILDREN), time.monotonic()
-        own = processor_s(resource.RUSAGE_SELF)
-        if turn == "bare":
-            process = multiprocessing.get_context("spawn").Process(
-                target=bare, args=(path, work / "bare")
-            )
-            os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-            process.start()
-            process.join()
-            assert process.exitcode == 0
-        else:
-            assert trained(path, Options(jobs=1)).passed
-        used = processor_s(resource.RUSAGE_CHILDREN) - before
-        used += processor_s(resource.RUSAGE_SELF) - own
-        spent.append((used, time.monotonic() - began))
-        print(f"{turn}: {used:.1f} s of a processor, {spent[-1][1]:.1f} s", flush=True)
-    ratio, wall = (spent[1][at] / spent[0][at] for at in (0, 1))
+    os.environ |= {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}  # as workers have it
+    ratios = []
+    for turn in range(PAIRS + 1):
+        path = work / f"FLEET-{turn}.toml"
+        path.write_text(
+            settings.replace("[fleet]", f'[fleet]\noutput = "fleet-{turn}"') + "".join(tables)
+        )
+        used, clock = zip(
+            measured(lambda path=path, turn=turn: bare_apart(path, work / f"bare-{turn}")),
+            measured(lambda path=path: trained(path, Options(jobs=1))),
+            strict=True,
+        )
+        print(f"pair {turn}: bare, batch: {used} s of a processor, {clock} s", flush=True)
+        ratios.append((used[1] / used[0], clock[1] / clock[0]))
+    processor, wall = (median(ratio[at] for ratio in ratios[1:]) for at in (0, 1))
     print(
-        f"batch over bare training, {count} streams: {ratio:.3f} of the processor's time,"
+        f"batch over bare training, {count} streams: {processor:.3f} of the processor's time,"
         f" {wall:.3f} of the clock's"
     )
     return True
+
+
+def bare_apart(path: Path, output: Path) -> None:
+    """Train as ``bare`` does, in a process of its own."""
+    process = multiprocessing.get_context("spawn").Process(target=bare, args=(path, output))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def measured(act: Callable[[], object]) -> tuple[float, float]:
+    """Return the processor's and the clock's seconds of ``act`` and its processes."""
+    both = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+    before, began = sum(map(processor_s, both)), time.monotonic()
+    act()
+    return round(sum(map(processor_s, both)) - before, 1), round(time.monotonic() - began, 1)
 
 
 def shared(data: Path, work: Path, count: int, epochs: int) -> bool:
