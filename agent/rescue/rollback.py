@@ -12,6 +12,7 @@ are kept.
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -148,11 +149,22 @@ def _databases_back(
             return ("copy" if copy_for(store, former.tables) else "new"), None, None
         stage = store / _STAGE
         how, why = _staged(store, stage, former)
-        aside = store / f"after-upgrade-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        aside.mkdir(mode=0o750)
+        aside = _new_folder(
+            store / f"after-upgrade-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        )
         switch(store / GOING_BACK, [*_moves(store, stage, aside)])
         shutil.rmtree(stage)
     return how, aside, why
+
+
+def _new_folder(path: Path) -> Path:
+    """Make the folder, with a number behind its name if a way back of this second has made it."""
+    for number in itertools.count(1):
+        made = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        if not made.exists():
+            break
+    made.mkdir(mode=0o750)
+    return made
 
 
 def _moves(store: Path, stage: Path, aside: Path) -> Iterator[Move]:

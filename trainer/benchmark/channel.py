@@ -111,8 +111,9 @@ def _bundles(case: Case, parts: Parts, task: Task) -> dict[Detector, Bundle]:
         seed=config.fit.seed,
         software=seal.software(),
     )
+    detector_alone = {"forecast": None, "remaining": None}  # they have benchmarks of their own
     job = Job(
-        config=config,
+        config=config.model_copy(update=detector_alone),
         parts=parts,
         channels=_channels(case, parts),
         origin=lineage,

@@ -249,7 +249,7 @@ def test_systemd_is_told(
     drop_in(main, text)
     assert agent.process is not None
     agent.process.send_signal(signal.SIGHUP)
-    assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+", told(b"RELOADING=1"))
+    assert re.fullmatch(rb"RELOADING=1\nMONOTONIC_USEC=\d+\nSTATUS=.+", told(b"RELOADING=1"))
     told(b"READY=1")
     told(b"WATCHDOG=1")
     assert agent.stop() == 0

@@ -301,7 +301,10 @@ def test_skab(tmp_path: Path) -> None:
 
 def test_one_network_judges_all_engines(tmp_path: Path) -> None:
     write_cmapss(tmp_path / "data", [140, 150, 160, 130, 145, 155, 135, 150])
-    (tmp_path / "tiny.toml").write_text(CONFIG)
+    remaining = (
+        '[remaining]\nunit = "cycles"\nunit_samples = 1\ncap = 125\n'  # has a benchmark of its own
+    )
+    (tmp_path / "tiny.toml").write_text(f"{CONFIG}\n{remaining}")
     settings = CMAPSS.settings(tmp_path / "tiny.toml")
     work = WorkDirectory(tmp_path / "work" / "seed-1")
     planned = runs.plan(CMAPSS, tmp_path / "data", ["FD001"], settings, work)
