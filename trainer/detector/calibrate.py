@@ -134,23 +134,25 @@ def floors(
     """
     per_span = settings.floor_changes or [0.0] * len(manifest.smoothing.spans_samples)
     per_row = np.repeat(per_span, manifest.prediction_size)
-    own = shrunk(np.nanmax(smoothed, axis=0), len(manifest.scored), settings, count)
+    own = raised(np.nanmax(smoothed, axis=0), len(manifest.scored), settings, count)
     largest = settings.margin(count) * own
     found = np.maximum(np.maximum(per_row * changes, largest), settings.floor_min)
     return [float(floor) for floor in found]
 
 
-def shrunk(largest: Float32, channels: int, settings: CalibrateTable, count: int) -> Float32:
-    """Return the largest errors (R,) of few samples, shrunk towards those of the other channels.
+def raised(largest: Float32, channels: int, settings: CalibrateTable, count: int) -> Float32:
+    """Return the largest errors (R,) of few samples, raised towards those of the other channels.
 
     A channel that happened to be quiet in a short recording would get a limit that its ordinary
     errors exceed later. So each row counts with the weight n / (n + ``margin_samples``) of its n
-    samples, and the mean of the same row over all channels with the rest. Values are scaled.
+    samples, and the mean of the same row over all channels with the rest (shrinkage). No row gets
+    less than its own largest error, which was normal. Values are scaled.
     """
     weight = count / (count + settings.margin_samples)
     rows = largest.reshape(-1, channels)  # a head and a span each
     mean = rows.mean(axis=1, keepdims=True)
-    return np.asarray(weight * rows + (1 - weight) * mean, np.float32).reshape(-1)
+    shrunk = weight * rows + (1 - weight) * mean
+    return np.asarray(np.maximum(rows, shrunk), np.float32).reshape(-1)
 
 
 def calm(manifest: TelemanomManifest, smoothed: Float32, settings: CalibrateTable) -> list[float]:

@@ -144,12 +144,12 @@ def test_thresholds_that_nothing_reaches_are_an_error(trained: Trained) -> None:
         known_answers(deaf, part(), WARM_UP)
 
 
-def test_largest_errors_of_few_samples_are_shrunk_towards_those_of_the_other_channels() -> None:
+def test_largest_errors_of_few_samples_are_raised_towards_those_of_the_other_channels() -> None:
     settings = CalibrateTable(margin_samples=1000)
     largest = np.array([1, 3, 10, 20], np.float32)  # two channels, two spans
-    few = calibrate.shrunk(largest, 2, settings, 1000)
-    assert few.tolist() == [1.5, 2.5, 12.5, 17.5]
-    many = calibrate.shrunk(largest, 2, settings, 10**9)
+    few = calibrate.raised(largest, 2, settings, 1000)
+    assert few.tolist() == [1.5, 3, 12.5, 20]
+    many = calibrate.raised(largest, 2, settings, 10**9)
     assert many == pytest.approx(largest, rel=1e-5)
-    alone = calibrate.shrunk(largest, 1, settings, 10)
+    alone = calibrate.raised(largest, 1, settings, 10)
     assert alone.tolist() == largest.tolist()
