@@ -265,10 +265,11 @@ def check(config: Path, as_json: bool, tell: Tell) -> int:
     from trainer import config as configuration
     from trainer import prepared
     from trainer.fleet import config as fleets
-    from trainer.fleet import run as runs
-    from trainer.fleet.stream import CheckWork
 
     if fleets.is_fleet(config):
+        from trainer.fleet import run as runs
+        from trainer.fleet.stream import CheckWork
+
         fleet = fleets.read(config)
         works = {
             name: CheckWork(stream, runs.log_path(fleet, f"check.{name}"))

@@ -159,6 +159,9 @@ def test_the_shipped_file_gives_its_metrics_again_bit_for_bit(trained: Trained) 
     shipped = found.pop("forecaster")
     assert found == {name: sealed[name] for name in found}
     assert shipped.pop("accuracy") == {"quantized": sealed["forecaster"]["accuracy"]["quantized"]}
+    channels = sealed["forecaster"]["channels"]  # the references stand beside, for comparison
+    for name, row in shipped.pop("channels").items():
+        assert row == {key: channels[name][key] for key in row}
     assert shipped == {name: sealed["forecaster"][name] for name in shipped}
     assert figures["as_sealed"] is True
     assert figures["labelled"] == sealed["labelled"]
