@@ -22,7 +22,6 @@ from trainer import (
     extras,
     families,
     gates,
-    report,
     seal,
 )
 from trainer.config import Config, ConfigFile
@@ -108,6 +107,8 @@ def train_on(
         network: of a type of machine; None: this trains its own.
 
     """
+    from trainer import report  # it draws: status, check and validate of a fleet do not
+
     config = file.config
     family = ready(config)
     job = job_of(file, prepared, tflite_python, say, on_epoch, network)

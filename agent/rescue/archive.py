@@ -187,10 +187,9 @@ def _parts(file: IO[bytes]) -> Iterator[bytes]:
 def _manifest(path: Path, data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data[:_MANIFEST_BYTES_MAX])
-        digest = document.pop("sha256")
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArchiveDamaged(f"{path}: its manifest is damaged") from error
-    if digest != _digest(document):
+    if not isinstance(document, dict) or document.pop("sha256", None) != _digest(document):
         raise ArchiveDamaged(f"{path}: its manifest is damaged")
     found: dict[str, Any] = document
     return found

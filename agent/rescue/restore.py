@@ -13,7 +13,6 @@ import hashlib
 import os
 import pwd
 import shutil
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,7 +27,7 @@ from agent.store.copies import NAMES, check_copy, continue_numbers
 from agent.store.migrations import RECORDS
 from agent.store.obstacles import BESIDE
 from agent.store.sqlite import LOCK, current_version, lock, locked, open_for_writing
-from agent.store.switch import Move, as_owner, switch
+from agent.store.switch import Move, as_owner, switch, unused
 from models.errors import DataError, StoreError
 from models.files import sync_directory
 
@@ -149,7 +148,7 @@ def restore(path: Path, wanted: Plan, config_file: Path) -> Restored:
     refuse_running(wanted.store)
     journal = journal_of(config_file)
     steps = [step for step in wanted.steps if step.change != "same"]
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    stamp = unused(lambda stamp: any(_aside(step, stamp).exists() for step in steps))
     with _errors(config_file), contextlib.ExitStack() as cleaning:
         complete(config_file)
         _make_store(wanted)
@@ -277,8 +276,12 @@ def _fit(store: Path, steps: Sequence[Step]) -> bool:
     return goes_on
 
 
+def _aside(step: Step, stamp: str) -> Path:
+    return step.place.with_name(f"{step.place.name}{_ASIDE}{stamp}")
+
+
 def _moves(step: Step, stamp: str) -> Iterator[Move]:
-    aside = step.place.with_name(f"{step.place.name}{_ASIDE}{stamp}")
+    aside = _aside(step, stamp)
     if step.facts["at"] == "store" and step.facts["path"] in NAMES:
         for suffix in BESIDE:  # never the log of the old file beside the new one
             log = step.place.with_name(step.place.name + suffix)

@@ -12,11 +12,9 @@ are kept.
 
 from __future__ import annotations
 
-import itertools
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,13 +31,14 @@ from agent.store.copies import (
 from agent.store.migrations import RECORDS
 from agent.store.obstacles import BESIDE
 from agent.store.sqlite import LOCK, bytes_on_disk, errors_of, lock, snapshot
-from agent.store.switch import Move, as_owner, finish, switch
+from agent.store.switch import Move, as_owner, finish, switch, unused
 from models.errors import FieldwatchError, StoreError
 
 PREVIOUS: Final = ".previous"
 FAILED: Final = ".failed"
 TRIAL: Final = ".trial"  # there while the environment is new; it counts failures
 _STAGE: Final = "going-back"
+_ASIDE: Final = "after-upgrade-"
 _RESERVE_BYTES: Final = 2**24
 _SECONDS_MAX: Final = 600
 _FACTS: Final = (
@@ -149,22 +148,12 @@ def _databases_back(
             return ("copy" if copy_for(store, former.tables) else "new"), None, None
         stage = store / _STAGE
         how, why = _staged(store, stage, former)
-        aside = _new_folder(
-            store / f"after-upgrade-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-        )
+        stamp = unused(lambda stamp: (store / f"{_ASIDE}{stamp}").exists())
+        aside = store / f"{_ASIDE}{stamp}"
+        aside.mkdir(mode=0o750)
         switch(store / GOING_BACK, [*_moves(store, stage, aside)])
         shutil.rmtree(stage)
     return how, aside, why
-
-
-def _new_folder(path: Path) -> Path:
-    """Make the folder, with a number behind its name if a way back of this second has made it."""
-    for number in itertools.count(1):
-        made = path if number == 1 else path.with_name(f"{path.name}-{number}")
-        if not made.exists():
-            break
-    made.mkdir(mode=0o750)
-    return made
 
 
 def _moves(store: Path, stage: Path, aside: Path) -> Iterator[Move]:

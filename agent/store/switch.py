@@ -8,9 +8,11 @@ begin again after a power cut. Nothing is deleted: what was there gets another n
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -18,6 +20,13 @@ from models.files import read_file, replace, sync_directory
 
 _BYTES_MAX: Final = 2**22  # of a journal
 _MODE: Final = 0o600
+
+
+def unused(taken: Callable[[str], bool]) -> str:
+    """Return the present second for names of what goes aside; with a number if it is ``taken``."""
+    second = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    names = itertools.chain([second], (f"{second}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not taken(name))
 
 
 class Move(NamedTuple):

@@ -73,8 +73,13 @@ cli.main()
 
 def test_the_other_commands_do_without_the_extra(trained: Trained, tmp_path: Path) -> None:
     faulty = trained.file.path.parent / "faulty.csv"
+    (fleet := tmp_path / "FLEET.toml").write_text(
+        '[streams.pump]\ndata.files = ["pump.csv"]\ndata.channels = [{ name = "flow" }]\n'
+        "sampling.period_s = 1.0\n"
+    )
     for arguments in (
         ("--help",),
+        ("status", fleet),
         ("schema",),
         ("keygen", tmp_path / "key"),
         ("check", trained.file.path, "-q"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import shutil
 import sqlite3
+import tarfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from agent.rescue import restore as restores
-from agent.rescue.archive import ArchiveDamaged, read, writing
+from agent.rescue.archive import MANIFEST, ArchiveDamaged, check, read, writing
 from agent.rescue.backup import backup, default_name, lines
 from agent.rescue.interrupted import complete, journal_of
 from agent.store.batch import Batch
@@ -218,6 +220,17 @@ def test_a_flipped_bit_anywhere_is_found(gateway: Gateway, tmp_path: Path) -> No
         path.write_bytes(gzip.compress(bytes(data), 1))
         with pytest.raises(ArchiveDamaged):
             restores.plan(path, gateway.config)
+
+
+@pytest.mark.parametrize("text", [b"[]", b"null", b'{"tables": {}}', b"[" * 50_000, b"\xff"])
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "backup.tar.gz"
+    member = tarfile.TarInfo(MANIFEST)
+    member.size = len(text)
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(member, io.BytesIO(text))
+    with pytest.raises(ArchiveDamaged):
+        check(path, "fieldwatch-backup")
 
 
 @pytest.mark.parametrize("where", ["../../evil", "/etc/evil"])
