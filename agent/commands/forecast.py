@@ -274,9 +274,7 @@ def _changed(
     for setting in settings:
         if setting.channel not in names:
             advice = nearest(setting.channel, names) or f"; allowed are {', '.join(names)}"
-            raise ConfigError(
-                f"--set {setting.channel}: no such channel is forecast{advice}"
-            )
+            raise ConfigError(f"--set {setting.channel}: no such channel is forecast{advice}")
         column = names.index(setting.channel)
         if setting.adds:
             changed[-steps:, column] += np.float32(setting.value)

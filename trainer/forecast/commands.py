@@ -8,7 +8,8 @@ the rolling origins, each against the same forecast without it (``coupling.worth
   a command is from what is usual after its past.
 
 Each command is tried alone first. Those that gain enough are tried together, and ship if that gains
-enough, too. Commands with few values are tried as numbers and as levels (``models.commands``).
+enough, too. A plan moves the channels whose own error it lowers, as clearly as a network must.
+Commands with few values are tried as numbers and as levels (``models.commands``).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
 from trainer.forecast import calibrate, coupling
 from trainer.forecast.coupling import Errors, Steps, Trials
-from trainer.forecast.stack import Trial
+from trainer.forecast.stack import Trial, judge_network
 from trainer.forecast.windows import Added, Int64
 
 LEVEL_SHARE = 0.01  # of the steps, at least, at a value that is a level
@@ -64,6 +65,7 @@ class Found(NamedTuple):
     together: Trial | None  # None: no command gains enough alone
     penalty: float
     chosen: list[int]  # none if they do not ship
+    follow: list[int]  # scored channels that a plan moves
 
     @property
     def gain(self) -> float:
@@ -93,9 +95,10 @@ class Judgement(NamedTuple):
         """The commands that ship."""
         return sorted({*self.history.chosen, *self.plan.chosen})
 
-    def as_json(self) -> dict[str, Any]:
-        """Return it for the metrics."""
+    def as_json(self, channels: Sequence[str]) -> dict[str, Any]:
+        """Return it for the metrics; ``channels``: names of the scored ones."""
         return {
+            "follow": [channels[at] for at in self.plan.follow],
             "levels": {
                 name: levels
                 for name, levels in zip(self.names, self.columns.levels, strict=True)
@@ -194,9 +197,9 @@ def _selected(
     chosen = [command for command, (trial, _) in alone.items() if trial.ships]
     trials = {command: trial for command, (trial, _) in alone.items()}
     if not chosen:
-        return Found(trials, None, 0.0, [])
+        return Found(trials, None, 0.0, [], [])
     together, penalty = alone[chosen[0]] if len(chosen) == 1 else tried(chosen)
-    return Found(trials, together, penalty, chosen if together.ships else [])
+    return Found(trials, together, penalty, chosen if together.ships else [], [])
 
 
 def _less(trials: Trials, added: Sequence[Added], settings: ForecastTable) -> Trials:
@@ -216,7 +219,15 @@ class _Moments(NamedTuple):
 
     squares: Float64  # (C, F, F)
     products: Float64  # (C, F)
-    total: float  # of squared errors
+    total: Float64  # (C,) of squared errors
+
+    def left(self, weights: Float64) -> Float64:
+        """Return the products (C, 2, 2) of errors without and with a response (C, F)."""
+        gained = (weights * self.products).sum(axis=1)
+        square = np.einsum("cf,cfg,cg->c", weights, self.squares, weights)
+        mixed = self.total - gained
+        rows = [[self.total, mixed], [mixed, mixed - gained + square]]
+        return np.array(rows).transpose(2, 0, 1)
 
 
 def _plan(
@@ -227,23 +238,39 @@ def _plan(
     settings: ForecastTable,
 ) -> Found:
     """Return what the commands' future is worth."""
-    own, every = columns.of(plannable), np.arange(1, settings.horizon_steps + 1)
-    leads, taps = coupling.leads_of(settings), _taps(settings)
-    moments: list[tuple[_Moments, _Moments]] = []
-    for before, judged, context in zip(trials.before, trials.judged, trials.contexts, strict=True):
-        usual = _Usual.fitted(columns.learn[:, own], before, context, settings)
-        moments.append(
-            (
-                _summed(usual, before, leads, channels, taps),
-                _summed(usual, judged, every, channels, taps),
-            )
-        )
+    if not plannable:
+        return Found({}, None, 0.0, [], [])
+    own, taps = columns.of(plannable), _taps(settings)
+    moments = _moments(columns.learn[:, own], trials, channels, settings)
+
+    def products(chosen: Sequence[int], penalty: float) -> Float64:
+        kept = np.repeat(np.isin(columns.owner[own], chosen), len(taps))
+        return _at_origins(moments, kept, penalty, trials)
 
     def tried(chosen: Sequence[int]) -> tuple[Trial, float]:
-        kept = np.isin(columns.owner[own], chosen)
-        return _worth(moments, np.repeat(kept, len(taps)), trials, settings)
+        by_penalty = {one: products(chosen, one).sum(axis=1) for one in settings.coupling.penalties}
+        best = min(by_penalty, key=lambda one: float(by_penalty[one][:, 1, 1].mean()))
+        return coupling.worth(by_penalty[best], settings), best
 
-    return _selected(plannable, tried)
+    found = _selected(plannable, tried)
+    if not found.chosen:
+        return found
+    each = products(found.chosen, found.penalty)
+    follow = [at for at in range(channels) if judge_network(each[:, at], settings.choice).ships]
+    return found._replace(follow=follow, chosen=found.chosen if follow else [])
+
+
+def _moments(
+    steps: Float32, trials: Trials, channels: int, settings: ForecastTable
+) -> list[tuple[_Moments, _Moments]]:
+    """Return the moments before and after each origin, with the plans of columns (n, P)."""
+    every, found = np.arange(1, settings.horizon_steps + 1), []
+    leads, taps = coupling.leads_of(settings), _taps(settings)
+    for before, judged, context in zip(trials.before, trials.judged, trials.contexts, strict=True):
+        usual = _Usual.fitted(steps, before, context, settings)
+        earlier = _summed(usual, before, leads, channels, taps)
+        found.append((earlier, _summed(usual, judged, every, channels, taps)))
+    return found
 
 
 def _taps(settings: ForecastTable) -> list[int]:
@@ -296,28 +323,20 @@ def _summed(
             given *= errors.known[rows].reshape(-1, 1)
             squares[channel] += given.T @ given
             products[channel] += given.T @ errors.missed[rows].ravel()
-    return _Moments(squares, products, float(np.square(errors.missed, dtype=np.float64).sum()))
+    each = np.square(errors.missed, dtype=np.float64).sum(axis=1)
+    total = np.asarray(np.bincount(errors.channel, each, channels), np.float64)
+    return _Moments(squares, products, total)
 
 
-def _worth(
-    moments: Sequence[tuple[_Moments, _Moments]],
-    kept: Bool,
-    trials: Trials,
-    settings: ForecastTable,
-) -> tuple[Trial, float]:
-    """Return the gain of some inputs, (F,) ``kept``, and the best penalty."""
-    products: dict[float, list[Float64]] = {one: [] for one in settings.coupling.penalties}
+def _at_origins(
+    moments: Sequence[tuple[_Moments, _Moments]], kept: Bool, penalty: float, trials: Trials
+) -> Float64:
+    """Return the products of errors (K, C, 2, 2) with some inputs, (F,) ``kept``, and without."""
+    found = []
     for (before, judged), errors, origin in zip(moments, trials.judged, trials.rolled, strict=True):
-        unit = errors.missed.size * origin.naive
-        for penalty, found in products.items():
-            weights = _response(before, kept, penalty)
-            gained = float((weights * judged.products).sum())
-            square = float(np.einsum("cf,cfg,cg->", weights, judged.squares, weights))
-            mixed = judged.total - gained
-            both = [[judged.total, mixed], [mixed, mixed - gained + square]]
-            found.append(np.array(both) / unit)
-    best = min(products, key=lambda one: float(np.mean([each[1, 1] for each in products[one]])))
-    return coupling.worth(np.stack(products[best]), settings), best
+        left = judged.left(_response(before, kept, penalty))
+        found.append(left / (errors.missed.size * origin.naive))
+    return np.stack(found)
 
 
 def _response(moments: _Moments, kept: Bool, penalty: float) -> Float64:

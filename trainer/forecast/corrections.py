@@ -81,7 +81,7 @@ class Corrected(NamedTuple):
         """Return it for the metrics; ``names``: of the scored channels."""
         return {
             "coupling": None if self.coupling is None else self.coupling.as_json(),
-            "commands": None if self.commands is None else self.commands.as_json(),
+            "commands": None if self.commands is None else self.commands.as_json(names),
             "held": self.held.as_json(names),
         }
 
