@@ -247,7 +247,7 @@ class Foretold {
       const data = await load(`/streams/${this.box.dataset.stream}/forecast.json?${new URLSearchParams(plans.map((plan) => ["plan", plan]))}`);
       if (asked === this.asked) { this.data = data; this.draw(); }
       return data;
-    } finally { if (asked === this.asked) this.told.textContent = ""; }
+    } finally { if (asked === this.asked) this.told.textContent = this.words[this.data?.stands_in] || ""; }
   }
 
   async compare(area) {
