@@ -7,8 +7,9 @@ the rolling origins, each against the same forecast without it (``coupling.worth
 - **plan**: what they will be moves it, if it is known, by the response of each channel to how far
   a command is from what is usual after its past.
 
-Each command is tried alone first. Those that gain enough are tried together, and ship if that gains
-enough, too. A plan moves the channels whose own error it lowers, by the same test.
+Each command is tried alone first. Of those that gain enough the best ships, and each other one if
+it gains enough on top of those before it. So commands that change together do not all ship. A plan
+moves the channels whose own error it lowers, by the same test.
 Commands with few values are tried as numbers and as levels (``models.commands``).
 """
 
@@ -177,7 +178,7 @@ def _history(
         steps = Steps(columns.learn[:, columns.of(chosen)], [])
         return coupling.judge(trials, steps, channels, settings)
 
-    found = _selected(range(len(columns.levels)), lambda some: _brief(tried(some)))
+    found = _selected(range(len(columns.levels)), lambda some: _brief(tried(some)), settings)
     if not found.chosen:
         return found, []
     again = tried(found.chosen)
@@ -190,16 +191,24 @@ def _brief(found: coupling.Judgement) -> tuple[Trial, float]:
 
 
 def _selected(
-    commands: Sequence[int], tried: Callable[[Sequence[int]], tuple[Trial, float]]
+    commands: Sequence[int],
+    tried: Callable[[Sequence[int]], tuple[Trial, float]],
+    settings: ForecastTable,
 ) -> Found:
-    """Try each command alone, then those together that gain enough."""
+    """Try each command alone, then the best, and each other one on top of those chosen."""
     alone = {command: tried([command]) for command in commands}
-    chosen = [command for command, (trial, _) in alone.items() if trial.ships]
     trials = {command: trial for command, (trial, _) in alone.items()}
-    if not chosen:
-        return Found(trials, None, 0.0, [], [])
-    together, penalty = alone[chosen[0]] if len(chosen) == 1 else tried(chosen)
-    return Found(trials, together, penalty, chosen if together.ships else [], [])
+    found = Found(trials, None, 0.0, [], [])
+    able = [command for command, trial in trials.items() if trial.ships]
+    for command in sorted(able, key=lambda one: -trials[one].gain):
+        if found.together is None:
+            together, penalty = alone[command]
+            found = Found(trials, together, penalty, [command], [])
+            continue
+        more, penalty = tried(chosen := sorted([*found.chosen, command]))
+        if coupling.adds_enough(found.together, more, settings):
+            found = Found(trials, more, penalty, chosen, [])
+    return found
 
 
 def _less(trials: Trials, added: Sequence[Added], settings: ForecastTable) -> Trials:
@@ -252,7 +261,7 @@ def _plan(
         best = min(by_penalty, key=lambda one: float(by_penalty[one][:, 1, 1].mean()))
         return coupling.worth(by_penalty[best], settings), best
 
-    found = _selected(plannable, tried)
+    found = _selected(plannable, tried, settings)
     if not found.chosen:
         return found
     each = products(found.chosen, found.penalty)
