@@ -24,6 +24,7 @@ from agent.alarms.lifecycle import GAP, OPENED, Cause, reason_of
 from agent.alarms.names import Key, kind_and_channel, point_of
 from agent.alarms.register import Labelled as Labelled
 from agent.alarms.register import Register
+from agent.alarms.shelved import covered, is_another
 from agent.alarms.suppressing import Suppressing
 from agent.handling import machine
 from agent.handling.flood import FloodLimits
@@ -184,16 +185,20 @@ class Points:
 
     def _raise(self, key: Key, alarm: Mapping[str, Any], at: float) -> None:
         handled, reason = self._register.of(key[0]), self._suppressing.reason(key)
+        now = self._register.standing(key)
+        another = is_another(alarm, now)
         then = machine.raised(
-            self._register.standing(key),
+            now,
             alarm["number"],
             severity_of(alarm),
             handled.rules,
             at,
             advisory=is_advisory(alarm, handled),
             suppressed=reason is not None,
+            another=another,
         )
-        self._register.go(key, "raised", then, at, why=reason)
+        ended = Message("reason.another_fault") if another else None
+        self._register.go(key, "raised", then, at, why=reason or ended)
 
     def _over(self, key: Key, number: int, ended: Cause, at: float) -> None:
         now = self._register.standing(key)
@@ -314,7 +319,9 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
         case "acknowledged":
             return machine.acknowledge(now, at)
         case "shelved":
-            return machine.shelve(now, handled.rules, at, request.seconds, request.until_clear)
+            seconds, until_clear = request.seconds, request.until_clear
+            of = covered(request.alarm)
+            return machine.shelve(now, handled.rules, at, seconds, until_clear, of)
         case "unshelved":
             return machine.unshelve(now, at)
         case "labelled":

@@ -1,7 +1,8 @@
 """The command ``forecast``: forecasts from the stored history, or from a hypothetical one.
 
-It works like the agent, with the stored samples, the bundle's forecaster, and the intervals that
-the agent has adapted. It only reads, and can run while the agent runs.
+It works like the agent, with the stored samples, the forecaster of the detector that scores the
+stream, and the intervals that the agent has adapted. It only reads, and can run while the agent
+runs.
 """
 
 from __future__ import annotations
@@ -14,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.alarms.predicted import LimitWatch
-from agent.bundles.load import baseline, load
+from agent.commands.in_force import in_force
 from agent.commands.life import life
 from agent.config import load as configuration
-from agent.config.load import AgentConfig, StreamTable
 from agent.store.reader import Reader
 from models.detector import Detector
 from models.errors import ConfigError, DataError
@@ -80,17 +80,18 @@ def forecast(
         ConfigError: there is no such stream, channel or horizon, or a channel cannot be planned.
         DataError: no forecast is possible from this history; the text states why.
         StoreError: the agent's database cannot be read.
-        BundleError: the bundle is refused.
+        BundleError: the bundle is refused, and nothing stands in for it.
 
     """
     config = configuration.load(config_file)
     table = config.stream(stream)
-    detector = detector_of(config, table)
-    forecaster = detector.forecaster
-    assert forecaster is not None
-    _check_horizon(forecaster, horizon_steps, recursive)
-    _check_plans(forecaster, plans, horizon_steps)
     with Reader(config.store.directory) as reader:
+        scoring = in_force(config, table, reader)
+        detector = scoring.detector
+        forecaster = detector.forecaster
+        assert forecaster is not None
+        _check_horizon(forecaster, horizon_steps, recursive)
+        _check_plans(forecaster, plans, horizon_steps)
         offsets = adapted_offsets(detector, reader.state(stream))
         state = _history(detector, _samples(reader, stream, detector))
         watched = life(reader)
@@ -101,6 +102,7 @@ def forecast(
         "stream": stream,
         "bundle_digest": detector.digest,
         "interpreter": detector.runtime,
+        **scoring.document(),
         "forecast": _document(forecaster, made, watch),
         "hypothetical": None,
         "set": [setting._asdict() for setting in settings],
@@ -117,32 +119,6 @@ def forecast(
         document["hypothetical"] = _document(forecaster, supposed, watch)
         document["hold_s"] = steps * forecaster.step_s
     return document
-
-
-def detector_of(config: AgentConfig, table: StreamTable) -> Detector:
-    """Return the detector of a stream, which has a forecaster.
-
-    Raises:
-        ConfigError: it has none.
-        BundleError: the bundle is refused.
-
-    """
-    if table.bundle is None:
-        assert table.baseline is not None
-        detector = baseline(table.baseline)
-        if detector.forecaster is None:
-            raise ConfigError(
-                f"stream {table.name}: its baseline makes no forecasts: it compares with the median"
-                " (deviations_max or history_samples), or season_s is too short or too long"
-            )
-        return detector
-    keys, signature = config.keys.directory, config.bundles.require_signature
-    _, detector = load(table.bundle, config.runtime.interpreter, keys, signature)
-    if detector.forecaster is None:
-        raise ConfigError(
-            f"{table.bundle}: this bundle has no forecaster: train it with a table [forecast]"
-        )
-    return detector
 
 
 def _check_horizon(forecaster: Forecaster, horizon: int | None, recursive: bool) -> None:

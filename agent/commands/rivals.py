@@ -22,7 +22,8 @@ import numpy as np
 
 from agent.bundles.ledger import copy_of_other
 from agent.bundles.load import load
-from agent.commands.forecast import adapted_offsets, detector_of
+from agent.commands.forecast import adapted_offsets
+from agent.commands.in_force import in_force
 from agent.commands.life import life
 from agent.commands.past_steps import Steps, past_steps
 from agent.config import load as configuration
@@ -55,7 +56,7 @@ Why = Literal[
     "other_channels",  # it needs ``channel``, which the stream does not have now
     "no_season",  # none is configured, and none was found
     "other_season",  # its ``season_s`` are too few or too many steps
-    "same",  # the stream has no bundle: its forecast is made from the season
+    "same",  # the baseline scores the stream: its forecast is made from the season
     "short_history",  # ``needed_s`` are needed, ``stored_s`` are there
     "gaps",  # it could forecast at ``made`` of ``tried`` origins
 ]
@@ -148,15 +149,16 @@ def rivals(config_file: Path, stream: str) -> dict[str, Any]:
     """
     config = configuration.load(config_file)
     table = config.stream(stream)
-    detector = detector_of(config, table)
-    ours = _line("forecast", detector, detector, table.bundle is not None)
-    assert not isinstance(ours, Absent)
     with Reader(config.store.directory) as reader:
+        scoring = in_force(config, table, reader)
+        detector = scoring.detector
+        ours = _line("forecast", detector, detector, scoring.sealed)
+        assert not isinstance(ours, Absent)
         offsets = adapted_offsets(detector, reader.state(stream))
         steps = past_steps(reader, stream, ours.forecaster, len(detector.manifest.channels))
         watched = life(reader)
     _refuse_short(ours, steps)
-    season = _season(table, ours, steps)
+    season = _season(table, ours, steps) if scoring.sealed else Absent("same", {})
     candidates: dict[Name, _Line | Absent] = {
         "previous": _previous(config, table, detector),
         "season": _seasonal(season, detector, ours),
@@ -167,6 +169,7 @@ def rivals(config_file: Path, stream: str) -> dict[str, Any]:
     return {
         "stream": stream,
         "bundle_digest": detector.digest,
+        **scoring.document(),
         **_when(ours, steps, compared),
         "season": None if isinstance(season, Absent) else _season_document(season, ours),
         "lines": [
@@ -213,8 +216,6 @@ def _previous(config: AgentConfig, table: StreamTable, current: Detector) -> _Li
 
 def _season(table: StreamTable, ours: _Line, steps: Steps) -> _Season | Absent:
     """Return the configured season, or the one of the oldest part of the history."""
-    if table.bundle is None:
-        return Absent("same", {})
     known = ours.forecaster.part.imputation.season_steps
     if known is None and table.baseline and "season_s" in table.baseline.model_fields_set:
         known = season_steps(table.baseline.season_s, ours.forecaster.step_s)

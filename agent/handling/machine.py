@@ -13,6 +13,7 @@ Rules beyond the standard's diagram, each with its reason:
   announced. If an unacknowledged alarm came and went while it was shelved or out of service, it
   still waits for its acknowledgement. While a designed suppression applies, nothing that comes and
   goes needs an acknowledgement: by design it is no alarm then.
+- A shelving is of one fault. Another fault of the same point ends it: a person has not seen it.
 - An advisory never demands an acknowledgement.
 """
 
@@ -23,7 +24,15 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agent.handling.priority import graver
-from agent.handling.states import UNACKNOWLEDGED, Look, Severity, Shelving, Standing, told
+from agent.handling.states import (
+    UNACKNOWLEDGED,
+    Covered,
+    Look,
+    Severity,
+    Shelving,
+    Standing,
+    told,
+)
 
 _HOUR_S: Final = 3600.0
 _LOOKS_MAX: Final = 20  # of a point; the newest
@@ -57,11 +66,15 @@ def raised(
     *,
     advisory: bool = False,
     suppressed: bool = False,
+    another: bool = False,
 ) -> Standing:
     """Return the standing after alarm ``number`` of the point has opened.
 
-    ``advisory``: it needs no action now; ``suppressed``: a designed suppression applies.
+    ``advisory``: it needs no action now; ``suppressed``: a designed suppression applies;
+    ``another``: it is not of the fault that was shelved, so that the shelving ends.
     """
+    if another:
+        now = _unshelved(now, at)
     before = None if now.below == "NORM" and not now.open else now.severity
     advisory = advisory and (now.advisory or not now.open)
     suppressed = suppressed or now.suppressed
@@ -154,8 +167,15 @@ def reset(now: Standing) -> Standing:
     return _next(now, latched=False)
 
 
-def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: bool) -> Standing:
-    """Return the standing after a person has shelved the alarm for a time.
+def shelve(
+    now: Standing,
+    rules: Rules,
+    at: float,
+    seconds: float,
+    until_clear: bool,
+    of: Covered | None = None,
+) -> Standing:
+    """Return the standing after a person has shelved the alarm ``of`` for a time.
 
     ``until_clear``: the shelving ends earlier, once the condition clears. There is also a limit for
     all shelvings together.
@@ -176,7 +196,7 @@ def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: 
             f"{max(0.0, left_s) / _HOUR_S:.1f} of {rules.shelved_s_max / _HOUR_S:g} h of shelving"
             " are left until it has been normal (alarms.shelved_h_max)"
         )
-    shelving = Shelving(at, at + seconds, until_clear)
+    shelving = Shelving(at, at + seconds, until_clear, of)
     return _next(now, shelving=shelving, shelvings=now.shelvings + 1)
 
 

@@ -34,6 +34,7 @@ from agent.page.actions import Asked
 from agent.page.charts import Charts
 from agent.page.data import Data
 from agent.page.described import Described
+from agent.page.offsets import utc_offsets
 from agent.page.sessions import Session
 from agent.page.stored import Stored
 from agent.page.watch import Watch
@@ -186,7 +187,7 @@ class Page:
     async def _about(self, request: Request) -> Response:
         words = self._words(request)
         now = words.moments.full(words.moments.now.isoformat())
-        return await self._render(request, "about", words, version=__version__, gateway_now=now)
+        return await self._render(request, "about", words, gateway_now=now)
 
     # actions
 
@@ -272,6 +273,7 @@ class Page:
             view=name,
             path=request.url.path,
             done="done" in request.query_params,
+            version=__version__,
             symbols=overview.SYMBOLS,
             session=session,
             may={role: session is not None and session.person.may(role) for role in ROLES},
@@ -295,13 +297,9 @@ class Page:
 
 def chart_words(words: Words) -> str:
     """Return what the script of the charts needs to know of the reader, as JSON."""
-    offset = words.moments.now.astimezone().utcoffset()
     known = {name: words.text(f"chart.{name}") for name in _CHART_WORDS}
-    now = {
-        "now_s": words.moments.now.timestamp(),
-        "offset_s": offset.total_seconds() if offset else 0.0,
-    }
-    return json.dumps(known | now)
+    now_s = words.moments.now.timestamp()
+    return json.dumps(known | {"now_s": now_s, "offsets": utc_offsets(now_s)})
 
 
 async def _to_list(_: Request) -> Response:

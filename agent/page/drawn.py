@@ -212,7 +212,7 @@ def forecast(
         plans=_settings(plans),
     )
     supposed = document["hypothetical"]
-    kept = ("stream", "bundle_digest", "coupled", "plannable", "set", "plan", "agent")
+    kept = ("stream", "bundle_digest", "stands_in", "coupled", "plannable", "set", "plan", "agent")
     return {
         **{key: document[key] for key in kept},
         "titles": _titles(config_file, stream, document["forecast"]["channels"]),

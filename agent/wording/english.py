@@ -307,6 +307,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "reason.chattered": "it was raised {count} times",
     "reason.still_active": "still active: {alarms}",
     "reason.still_active_more": "still active: {alarms} and {count} more",
+    "reason.another_fault": "another fault has begun, so its shelving has ended",
     "reason.normal": "back to normal",
     "reason.accepted": "its values are taken as the new normal",
     "reason.unwatched": "another detector watches the stream, or its memory is lost",

@@ -315,6 +315,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "reason.chattered": "{count}-mal ausgelöst",
     "reason.still_active": "noch aktiv: {alarms}",
     "reason.still_active_more": "noch aktiv: {alarms} und {count} weitere",
+    "reason.another_fault": "eine andere Störung hat begonnen; die Zurückstellung ist beendet",
     "reason.normal": "wieder normal",
     "reason.accepted": "seine Werte gelten jetzt als normal",
     "reason.unwatched": (

@@ -13,7 +13,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from models.manifest import (
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
 from trainer.epochs import Epoch
+from trainer.family import OnEpoch, unheard
 from trainer.forecast import calendar, calibrate, coupling, held, maps, origins, stack
 from trainer.forecast.calendar import Calendars, Moments
 from trainer.forecast.choose import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from trainer.forecast.fit import Learner
 
 Say = Callable[[str], None]
+FORECASTER: Final = "forecaster"  # name of the network, in curves of its epochs
 
 
 class StepParts(NamedTuple):
@@ -117,7 +119,7 @@ def build(
     parts: StepParts,
     tflite_python: Path | None,
     say: Say,
-    progress_epochs: int = 1,
+    on_epoch: OnEpoch = unheard,
 ) -> BuiltForecaster:
     """Choose a forecaster, fit it, and choose its form.
 
@@ -127,7 +129,8 @@ def build(
         parts: the steps.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
-        progress_epochs: epochs per line of progress; 0: no such lines.
+        on_epoch: called after each epoch, with the name of the network: ``forecaster``, which
+            ships, or ``forecaster.origin-N``, which is tried on the steps before the Nth origin.
 
     Raises:
         DataError: there is too little data for training or calibration.
@@ -145,7 +148,7 @@ def build(
     choice = stack.choose(found)
     say(_choice_line(choice))
     coupled = _coupled(cut, parts, channels, rolled, choice, settings, say)
-    networks = _Networks(coupled.learn, settings, say, progress_epochs)
+    networks = _Networks(coupled.learn, settings, say, on_epoch)
     left = rolled if coupled.part is None else _left(rolled, coupled.learn, settings)
     trial = _tried(left, choice, networks, settings, say)
     if trial is not None and trial.ships:
@@ -411,9 +414,9 @@ class _Networks:
     """Fits networks on top of closed forms, one after the other with the same learner."""
 
     def __init__(
-        self, learn: Sequence[Cutter], settings: ForecastTable, say: Say, progress: int
+        self, learn: Sequence[Cutter], settings: ForecastTable, say: Say, on_epoch: OnEpoch
     ) -> None:
-        self._learn, self._settings, self._say, self._progress = learn, settings, say, progress
+        self._learn, self._settings, self._say, self._on_epoch = learn, settings, say, on_epoch
 
     @functools.cached_property
     def _learner(self) -> Learner:
@@ -426,11 +429,14 @@ class _Networks:
         """The network of the last fit; it predicts the residual of the closed form."""
         return self._learner.network
 
-    def fit(self, train: Cutter, validate: Cutter, closed: Float32) -> list[Epoch]:
-        """Fit the network on top of a map (L, H)."""
+    def fit(
+        self, train: Cutter, validate: Cutter, closed: Float32, name: str = FORECASTER
+    ) -> list[Epoch]:
+        """Fit the network on top of a map (L, H); ``name``: of the network, for its curve."""
         from trainer.forecast.fit import fit
 
-        return fit(self._learner, train, validate, closed, self._tell)
+        tell = functools.partial(self._on_epoch, name)
+        return fit(self._learner, train, validate, closed, tell)
 
     def forecasts(self, number: int, origin: Origin, closed: Float32) -> Float32:
         """Return the forecasts, (n, H), of closed form plus network, fitted before an origin.
@@ -444,16 +450,12 @@ class _Networks:
         if len(train.places) == 0 or len(validate.places) == 0:
             train = validate = learn.only(learn.ending(0, origin.step))
         self._say(f"trying a network on the steps before number {origin.step}")
-        self.fit(train, validate, closed)
+        self.fit(train, validate, closed, f"{FORECASTER}.origin-{number + 1}")
         middle = len(settings.quantiles) // 2
         contexts = origin.judged.context
         batches = [contexts[begin : begin + BATCH] for begin in range(0, len(contexts), BATCH)]
         added = [np.asarray(self.network(batch)["quantiles"])[:, :, middle] for batch in batches]
         return np.asarray(contexts @ closed + np.concatenate(added), np.float32)
-
-    def _tell(self, epoch: Epoch) -> None:
-        if self._progress and epoch.number % self._progress == 0:
-            self._say(_line(epoch, self._settings))
 
 
 def check_length(part: str, found: int, needed: int) -> None:
@@ -583,14 +585,6 @@ def _calendar_lines(found: Calendars) -> list[str]:
         for cycle, trial in found.trials.items()
     ]
     return lines or ["calendar: too few steps to find what is usual at each hour"]
-
-
-def _line(epoch: Epoch, settings: ForecastTable) -> str:
-    return (
-        f"forecaster epoch {epoch.number:2d}/{settings.fit.epochs}  loss {epoch.loss:.5f}"
-        f"  validation {epoch.validation_loss:.5f}{' *' if epoch.best else '  '}"
-        f"  {epoch.seconds:.1f} s"
-    )
 
 
 def _gate_line(trial: ForecasterTrial) -> str:

@@ -18,6 +18,7 @@ from models.manifest import FORECASTER, KNOWN_ANSWERS, Channel, ForecastPart
 from models.messages import Float32, Samples
 from trainer import prepare
 from trainer.config import ForecastTable
+from trainer.family import OnEpoch, unheard
 from trainer.forecast import calibrate, evaluate, references
 from trainer.forecast.build import (
     BuiltForecaster,
@@ -49,7 +50,7 @@ def extend(
     parts: prepare.Parts,
     tflite_python: Path | None,
     say: Say,
-    progress_epochs: int = 1,
+    on_epoch: OnEpoch = unheard,
 ) -> tuple[Bundle, BuiltForecaster]:
     """Return the bundle with a forecaster, and the result of its training.
 
@@ -59,7 +60,7 @@ def extend(
         parts: on the sampling grid; the test part is not used.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
-        progress_epochs: epochs per line of progress; 0: no such lines.
+        on_epoch: see ``trainer.forecast.build.build``.
 
     Raises:
         DataError: a part is too short for the forecaster.
@@ -68,7 +69,7 @@ def extend(
     manifest = bundle.manifest
     cut = _step_parts(parts, manifest.channels, settings, manifest.sampling.period_s)
     channels = [manifest.channels[position] for position in manifest.scored]
-    built = build(settings, channels, cut, tflite_python, say, progress_epochs)
+    built = build(settings, channels, cut, tflite_python, say, on_epoch)
     return _assembled(bundle, built, cut), built
 
 
