@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.alarms.predicted import LimitWatch
-from agent.commands.in_force import in_force
+from agent.commands.in_force import in_force, no_forecast
 from agent.commands.life import life
 from agent.config import load as configuration
 from agent.store.reader import Reader
 from models.commands import held
 from models.detector import Detector
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError
 from models.forecaster import Forecaster, ForecastState
 from models.messages import Float32, Forecast, NoForecast, Samples, stored_samples
 from models.settings import nearest
@@ -237,7 +237,7 @@ def _made(
 ) -> Forecast:
     made = forecaster.forecast(context, state.newest, offsets, horizon)
     if isinstance(made, NoForecast):
-        raise DataError(f"no forecast: {made.reason.replace('_', ' ')}: {made.detail}")
+        raise no_forecast("none", made)
     return made
 
 
