@@ -81,6 +81,7 @@ class _Line(NamedTuple):
     model: str | None  # name and version of its bundle
     forecaster: Forecaster
     columns: list[int]  # its channels among the stream's
+    inputs: list[int]  # all that it forecasts from, likewise
     since: int = _FIRST  # number of the first step that it may forecast from
 
     @property
@@ -93,7 +94,7 @@ class _Line(NamedTuple):
         """Forecast from the steps up to an origin; ``offsets``: others than exported."""
         context = steps.rows(origin - self.context_steps + 1, self.context_steps)
         used = self.forecaster.intervals.start() if offsets is None else offsets
-        return self.forecaster.forecast(context[:, self.columns], origin, used, horizon)
+        return self.forecaster.forecast(context[:, self.inputs], origin, used, horizon)
 
 
 class _Seasonal(NamedTuple):
@@ -194,13 +195,13 @@ def _line(name: Name, detector: Detector, current: Detector, bundle: bool = True
     if (forecaster.step_s, forecaster.part.step_samples) != (ours.step_s, ours.part.step_samples):
         return Absent("other_steps", {"step_s": forecaster.step_s})
     there = {(one.name, one.unit): at for at, one in enumerate(current.manifest.channels)}
-    for one in forecaster.channels:
+    for one in forecaster.inputs:
         if (one.name, one.unit) not in there:
             return Absent("other_channels", {"channel": one.name})
     manifest = detector.manifest
     model = f"{manifest.name} version {manifest.version}" if bundle else None
-    columns = [there[one.name, one.unit] for one in forecaster.channels]
-    return _Line(name, model, forecaster, columns)
+    inputs = [there[one.name, one.unit] for one in forecaster.inputs]
+    return _Line(name, model, forecaster, inputs[: len(forecaster.channels)], inputs)
 
 
 def _previous(config: AgentConfig, table: StreamTable, current: Detector) -> _Line | Absent:
@@ -243,7 +244,7 @@ def _seasonal(season: _Season | Absent, current: Detector, ours: _Line) -> _Line
     scored = list(range(len(channels)))
     settings = _Seasonal(part, channels, scored, current.manifest.sampling)
     forecaster = Forecaster(settings, SeasonForecast(season.steps))
-    return _Line("season", None, forecaster, ours.columns, season.since)
+    return _Line("season", None, forecaster, ours.columns, ours.columns, season.since)
 
 
 # the origins
