@@ -31,6 +31,7 @@ class Progress:
         self.newest = 1  # number of the next sample
         # samples below this number are on the disk, so that no other gets their number
         self.durable = 0
+        self.ring_epoch = ""  # ``ReadingsFile.ring_epoch``; "": not known yet
         self.timely = True  # whether their times will not be corrected
 
     @classmethod
@@ -39,8 +40,9 @@ class Progress:
         said = {} if data is None else json.loads(data)
         return cls(At(**{name: said[name] for name in At._fields if name in said}))
 
-    def see(self, newest: int, durable: int) -> None:
-        """Follow a commit of samples; see ``newest`` and ``durable``."""
+    def see(self, newest: int, durable: int, ring_epoch: str = "") -> None:
+        """Follow a commit of samples; see ``newest``, ``durable`` and ``ring_epoch``."""
+        self.ring_epoch = ring_epoch  # before the numbers that belong to it
         self.newest, self.durable = newest, durable
 
     def begin(self) -> None:

@@ -52,6 +52,7 @@ class _Chunk:
     """A chunk that is sent, or is about to be."""
 
     stream: str
+    ring_epoch: str
     last: int  # number of its last sample
     samples: int
     message: Message
@@ -152,16 +153,18 @@ class SampleLane:
         stream, samples = self._pass.waiting.popleft()
         about, data = packed(samples)
         last = about["last"]
+        ring_epoch = self.progress.ring_epoch
+        ring = {"ring": ring_epoch} if ring_epoch else {}
         message = self._dialect.samples(
             stream,
-            about | {"missed": self.progress.at.missed},
+            about | ring | {"missed": self.progress.at.missed},
             data,
             self._wall(),
             self._last_seq(),
             f"samples-{about['first']}-{last}",
             clock_quality(),
         )
-        chunk = _Chunk(stream, last, len(samples.times), message)
+        chunk = _Chunk(stream, ring_epoch, last, len(samples.times), message)
         if message.size() > bytes_max:
             self._refuse(chunk, "longer than the broker accepts; set a smaller chunk_bytes_max")
             return None
@@ -242,7 +245,7 @@ class SampleLane:
         chunk = self._chunk
         if chunk is None or self._central is None:
             return
-        if chunk.last in self._central.stored_samples:
+        if self._central.has_samples(chunk.ring_epoch, chunk.last):
             self._done()
         elif chunk.taken_s is None:
             return

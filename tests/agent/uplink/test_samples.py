@@ -68,7 +68,7 @@ class Ring:
             batch.state[SAMPLES] = {SAMPLES: news}
         self.store.commit(batch, "synced")
         readings = self.store.readings
-        self.progress.see(readings.next_sample, readings.durable)
+        self.progress.see(readings.next_sample, readings.durable, readings.ring_epoch)
 
     def next(self) -> Message | None:
         """Look twice: at the end of a pass the next one begins."""
@@ -216,6 +216,42 @@ def test_a_lost_ring_gives_no_number_twice(tmp_path: Path) -> None:
     ring = Ring(tmp_path)
     ring.put()
     assert [number for _, number in ring.send_all()] == list(range(11, 21))
+    ring.close()
+
+
+def test_each_file_has_an_epoch_of_its_ring_that_the_collector_has_to_name(
+    tmp_path: Path,
+) -> None:
+    epochs = []
+    for _ in range(2):
+        for lost in (False, True):
+            ring = Ring(tmp_path)
+            ring.put()
+            message = ring.next()
+            assert message is not None
+            epochs.append(about_in(message)["ring"])
+            ring.close()
+            if lost:
+                for path in tmp_path.glob("readings.db*"):
+                    path.unlink()
+    assert epochs[0] == epochs[1] != epochs[2] == epochs[3]
+    ring = Ring(tmp_path)
+    central = Central(CloudEvents(ring.store.origin), 1.0, Words(Trust(None), unsigned=True))
+    ring.lane = ring.a_lane(central)
+    status, acknowledged = central.topics
+    central.heard(status, b'{"state":"online","samples":true}', ring.reader)
+    ring.put()
+    message = ring.next()
+    assert message is not None
+    ring.lane.sent()
+    ring.lane.taken()
+    said = {"epoch": ring.store.origin.epoch, "through_seq": 0}
+    said["samples"] = [about_in(message)["last"]]
+    for epoch, sent in ((epochs[0], 0), (about_in(message)["ring"], 10)):
+        told = json.dumps(said | {"ring": epoch}).encode()
+        central.heard(acknowledged, told, ring.reader)
+        ring.next()
+        assert ring.lane.document()["sent"] == sent
     ring.close()
 
 
