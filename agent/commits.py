@@ -152,7 +152,9 @@ class Commits:
             self._relay.tell(None)
         self._samples += waiting
         readings = self._store.readings
-        self._relay.progress.see(readings.next_sample, readings.durable, readings.ring_epoch)
+        self._relay.progress.see(
+            readings.next_sample, readings.durable, readings.ring_epoch, readings.stored_by
+        )
         committed = time.monotonic()
         for arrived in self._arrivals:
             self.latencies.add(committed - arrived)

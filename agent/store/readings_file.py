@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class ReadingsFile:
         self.durable = 0  # samples below this number are on the disk
         self._unsynced = False  # whether some samples are written but perhaps not on the disk
         # since the start
+        self.stored_by: Counter[str] = Counter()  # samples, by stream
         self._evicted = 0  # samples, for the size
         self._dropped_old = {"samples_old": 0, "history_old": 0}
         self.file = StoreFile(path, "NORMAL", lambda: None, self.read)
@@ -113,6 +115,8 @@ class ReadingsFile:
         self._unsynced = not durable and (self._unsynced or bool(batch.samples))
         self._evicted += evicted
         self.history.written()
+        for stream, samples, _ in batch.samples:
+            self.stored_by[stream] += len(samples.times)
         self.history.take(batch.samples, before[0], self._ring.next_sample - self._ring.rows)
         batch.samples = []
 

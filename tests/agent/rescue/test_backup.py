@@ -117,6 +117,7 @@ def test_a_lost_gateway_comes_back_and_numbers_nothing_twice(
     backup(gateway.config, path, True, gateway.credentials)
     before, epoch = gateway.files(), meta(gateway.store / RECORDS)["epoch"]
     waiting = len(queued(gateway.store))
+    ((ring,),) = asked(gateway.store / READINGS, "PRAGMA application_id")
     shutil.rmtree(gateway.directory)
     gateway.config.parent.mkdir(parents=True)
     outcome = restored(path, gateway)
@@ -135,6 +136,9 @@ def test_a_lost_gateway_comes_back_and_numbers_nothing_twice(
     store = gateway.open()
     assert store.readings.next_sample == 5
     store.close()
+    assert ring != 0 == asked(gateway.store / READINGS, "PRAGMA application_id")[0][0]
+    gateway.commit()
+    assert asked(gateway.store / READINGS, "PRAGMA application_id") not in ([(ring,)], [(0,)])
 
 
 def test_over_a_gateway_that_went_on_the_numbers_go_on(gateway: Gateway, tmp_path: Path) -> None:
