@@ -21,7 +21,7 @@ from trainer import seal
 from trainer.answers import with_answers
 from trainer.config import Config
 from trainer.evaluate import Judgement
-from trainer.families import Built, Evaluated, Family, Job
+from trainer.family import Built, Evaluated, Family, Job
 
 FIRST_DEVIATIONS: Final = 6.0  # the limit by which the calibration part is scored first
 

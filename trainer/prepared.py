@@ -31,7 +31,7 @@ from trainer.datasets import Recording
 from trainer.datasets.database import read_query
 from trainer.datasets.recordings import read_recording
 from trainer.evaluate import Labelled
-from trainer.families import Say as Say
+from trainer.family import Say as Say
 from trainer.forecast import bundle as forecasting
 from trainer.steps import Step
 

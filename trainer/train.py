@@ -4,7 +4,7 @@
 
 The training opens the sealed file as a gateway does, and evaluates it. Afterwards it adds only the
 metrics, with the verdict of ``trainer.gates``. What depends on the family of models is behind
-``trainer.families``.
+``trainer.family``.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from trainer import (
 from trainer.config import Config, ConfigFile
 from trainer.detector import parity, score_tail
 from trainer.evaluate import Judgement
-from trainer.families import AnyFamily, Built, Evaluated, Job, OnEpoch, unheard
+from trainer.family import AnyFamily, Built, Evaluated, Job, OnEpoch, build, unheard
 from trainer.prepared import Prepared, Say, lineage_of, prepare_data
 
 if TYPE_CHECKING:
-    from trainer.detector.family import TrainedNetwork
+    from trainer.detector.trained import TrainedNetwork
 
 # the part that each table of every bundle's metrics comes from
 MEASURED_ON = {
@@ -164,7 +164,7 @@ def learn(family: AnyFamily, job: Job, prepared: Prepared) -> Learnt:
         KnownAnswerMismatch: the sealed file does not reproduce the scores of the training.
 
     """
-    built = families.build(family, job)
+    built = build(family, job)
     job.say("sealing and evaluating the file")
     sealed = seal.sealed(seal.with_training(built.bundle, job.config))
     judged = evaluate.judge_all(sealed, job.parts.test, job.labelled, job.config.evaluate)

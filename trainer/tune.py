@@ -36,7 +36,7 @@ from models.toml import read_toml, toml_value, written
 from trainer import destination, train
 from trainer.config import Config, ConfigFile, RangeTable, TuneTable, read
 from trainer.epochs import Epoch
-from trainer.families import AnyFamily, Job
+from trainer.family import AnyFamily, Job
 from trainer.prepare import Parts
 from trainer.prepared import Say, prepare_data
 

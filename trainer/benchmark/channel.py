@@ -22,7 +22,7 @@ from trainer.benchmark.references import HEADS, reference
 from trainer.benchmark.settings import Settings
 from trainer.config import Config
 from trainer.detector.family import Telemanom
-from trainer.families import Job, build
+from trainer.family import Job, build
 from trainer.prepare import Parts
 
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from models.bundle import Bundle
-from models.manifest import NETWORK, Channel, SharedNetwork, TelemanomManifest
+from models.manifest import NETWORK, Channel, TelemanomManifest
 from models.messages import Samples
 from trainer import answers, prepare, seal
 from trainer import remaining as lives
@@ -22,16 +22,16 @@ from trainer.config import Config, Quantization
 from trainer.detector import calibrate, parity, quantize
 from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
+from trainer.detector.trained import TrainedNetwork
 from trainer.epochs import Epoch, kept
 from trainer.evaluate import Judgement
-from trainer.families import Built, Evaluated, Family, Job, OnEpoch, Say, unheard
+from trainer.family import Built, Evaluated, Family, Job, OnEpoch, Say, unheard
 from trainer.forecast import bundle as forecasting
 from trainer.forecast.build import BuiltForecaster
 from trainer.forecast.bundle import Foretold
 from trainer.quiet import quiet
 
 if TYPE_CHECKING:
-    from trainer.detector.export import Exported
     from trainer.detector.networks import Architecture
 
 DETECTOR: Final = "detector"  # name of the network, in curves of its epochs
@@ -55,14 +55,6 @@ class Learnt(NamedTuple):
     architecture: Architecture
     epochs: list[Epoch]
     seen: prepare.Series  # of a training part; for the ranges of activations
-
-
-class TrainedNetwork(NamedTuple):
-    """A network before its calibration, in the forms that may ship."""
-
-    exported: Exported
-    epochs: list[Epoch]
-    shared: SharedNetwork | None = None  # who shares it; None: it is one bundle's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,8 @@ from models.files import replace
 from models.manifest import Channel, SharedNetwork
 from models.messages import Samples
 from trainer.config import Config, Quantization
-from trainer.detector.family import TrainedNetwork, train_network
+from trainer.detector.family import train_network
+from trainer.detector.trained import TrainedNetwork
 from trainer.epochs import Epoch
 from trainer.fleet.config import Stream
 from trainer.fleet.log import Log

@@ -15,7 +15,7 @@ from models.bundle import Bundle
 from models.errors import BundleError, FieldwatchError
 from trainer import gates, train
 from trainer.config import ConfigFile
-from trainer.families import OnEpoch, unheard
+from trainer.family import OnEpoch, unheard
 from trainer.fleet import shared
 from trainer.fleet.config import Stream
 from trainer.fleet.log import Log

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from trainer.config import Config
 from trainer.epochs import Epoch
@@ -48,11 +48,11 @@ def record(registry: Registry, begun: Begun) -> Iterator[StudyRun]:
     }
     again = next((run.info.run_id for run in runs), None)
     with registry.run(stream, tags, again) as run:
-        left_out: dict[str, Any] = {
-            "registry": True,
-            "tune": {"trials"},
-        }  # more trials are the same search
-        run.parameters(begun.config.model_dump(mode="json", exclude=left_out))
+        settings = begun.config.model_dump(
+            mode="json",
+            exclude={"registry": True, "tune": {"trials"}},  # more trials are the same search
+        )
+        run.parameters(settings)
         study = StudyRun(registry, run, begun.data_digest)
         study.settle(begun.ended)
         yield study

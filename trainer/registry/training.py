@@ -9,7 +9,7 @@ from typing import NamedTuple
 from models import bundle as bundles
 from trainer import train as training
 from trainer.config import Config, ConfigFile
-from trainer.families import OnEpoch
+from trainer.family import OnEpoch
 from trainer.prepared import Say
 from trainer.registry.errors import RegistryError
 from trainer.registry.records import VERDICT, Version

@@ -9,9 +9,10 @@ from models.messages import Float32, Float64
 from tests.trainer.forecast.conftest import channels
 from trainer.config import ChoiceTable, ForecastTable
 from trainer.epochs import Epoch
-from trainer.families import OnEpoch, unheard
+from trainer.family import OnEpoch, unheard
 from trainer.forecast import maps, origins, stack
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.stack import STACK, Evidence
 from trainer.forecast.windows import Cutter
 
