@@ -51,7 +51,8 @@ help:
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
-	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman; BASE=IMAGE"
+	@echo "                   builds on another image, BROKER_IMAGE and POSTGRES_IMAGE are the other two)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
