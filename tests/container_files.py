@@ -105,21 +105,37 @@ def words_of(service: Mapping[str, Any]) -> list[str]:
     return [*begin, *service.get("command", image.words("CMD"))]
 
 
-def targets(service: Mapping[str, Any], kind: str) -> dict[str, str]:
-    """Return where the configs or secrets of a service are in it: name → path."""
+def secrets(service: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the secrets of a service are in it: name → path."""
     found = {}
-    for each in service.get(kind, []):
+    for each in service.get("secrets", []):
         if isinstance(each, str):
-            found[each] = f"/run/secrets/{each}" if kind == "secrets" else f"/{each}"
+            found[each] = f"/run/secrets/{each}"
         else:
             found[each["source"]] = each["target"]
     return found
 
 
+def _volumes(service: Mapping[str, Any]) -> Iterator[tuple[str, str, bool]]:
+    """Yield what a service mounts, where, and whether it can only read it."""
+    for each in service.get("volumes", []):
+        what, where, *options = each.split(":")
+        yield what, where, options == ["ro"]
+
+
 def mounts(service: Mapping[str, Any]) -> dict[str, str]:
     """Return the named volumes of a service: path in it → name."""
-    split = (each.split(":") for each in service.get("volumes", []))
-    return {parts[1]: parts[0] for parts in split}
+    return {where: what for what, where, _ in _volumes(service) if not what.startswith(".")}
+
+
+def files(service: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files that a service reads: path from ``containers`` → path in it."""
+    found = {}
+    for what, where, only_read in _volumes(service):
+        if what.startswith("."):
+            assert only_read, what
+            found[what] = where
+    return found
 
 
 Manifest = dict[str, Any]

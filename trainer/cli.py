@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from trainer.fleet.run import FleetWorks
     from trainer.survey.run import Proposal
     from trainer.train import Outcome
+    from trainer.tune import Record
     from trainer.workers import Finished
 
 TRAINING = ("tensorflow", "matplotlib")  # packages of the extra that a training needs
@@ -508,7 +509,8 @@ def tune(config: Path, output: Path | None, as_json: bool, tell: Tell) -> int:
 
     The table [tune] names the settings. Each trial trains with other values and is compared on the
     validation data alone. A search that was interrupted goes on where it stopped. The result is
-    NAME.tuned.toml beside CONFIG: train with it.
+    NAME.tuned.toml beside CONFIG: train with it. With a table [registry], the search is a run in
+    the registry, and so is each trial beneath it.
     """
     require("tune", ("optuna",), extra="tune")
     from trainer import config as configuration
@@ -518,7 +520,7 @@ def tune(config: Path, output: Path | None, as_json: bool, tell: Tell) -> int:
         tell(line, error=as_json)
 
     file = configuration.read(config)
-    found = search.tune(file, output or file.output, progress)
+    found = search.tune(file, output or file.output, progress, _search_record(file))
     if as_json:
         say_json(found.document())
         return 0
@@ -529,6 +531,18 @@ def tune(config: Path, output: Path | None, as_json: bool, tell: Tell) -> int:
     say(found.text)
     say(f"{found.path}")
     return 0
+
+
+def _search_record(file: ConfigFile) -> Record:
+    """Return what records a search in the registry of a configuration, if it has one."""
+    from trainer import tune as search
+
+    if file.config.registry is None:
+        return search.unrecorded
+    from trainer.registry import study
+    from trainer.registry.registry import Registry
+
+    return functools.partial(study.record, Registry(file.config.registry, file.path.parent))
 
 
 @commands.command()

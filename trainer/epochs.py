@@ -16,6 +16,14 @@ class Epoch:
     best: bool  # the lowest validation loss so far
     seconds: float
 
+    def text(self, most: int) -> str:
+        """Return the line of progress, of at most ``most`` epochs."""
+        return (
+            f"epoch {self.number:3d}/{most}  loss {self.loss:.5f}"
+            f"  validation {self.validation_loss:.5f}{' *' if self.best else '  '}"
+            f"  {self.seconds:.1f} s"
+        )
+
 
 OnEpoch = Callable[[Epoch], None]  # called after each epoch
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import optuna
@@ -36,7 +36,7 @@ from models.toml import read_toml, toml_value, written
 from trainer import destination, train
 from trainer.config import Config, ConfigFile, RangeTable, TuneTable, read
 from trainer.epochs import Epoch
-from trainer.family import AnyFamily, Job, OnEpoch
+from trainer.family import AnyFamily, Job
 from trainer.prepare import Parts
 from trainer.prepared import Say, prepare_data
 
@@ -45,14 +45,79 @@ _ENDED: Final = "ended"  # attribute of a trial that was not interrupted
 _WHY: Final = "why"  # attribute of a trial that failed
 
 Settings = Mapping[str, Any]  # by their dotted name
-# opens the record of a training by its name; what it returns hears the epochs
-Record: TypeAlias = Callable[[str, Config], AbstractContextManager[OnEpoch]]
+
+
+class End(NamedTuple):
+    """How one training of a search ended."""
+
+    state: Literal["complete", "pruned", "failed"]
+    loss: float | None = None  # lowest validation loss
+    best_epoch: int | None = None  # that had it; None: not known any more
+    epochs: int | None = None  # trained
+    why: str = ""  # it failed
+
+    @classmethod
+    def of(cls, state: Literal["complete", "pruned"], losses: Mapping[int, float]) -> End:
+        """Return the end of a training with these validation losses, by epoch."""
+        best = min(losses, key=lambda number: losses[number])
+        return cls(state, losses[best], best, max(losses))
+
+
+class Begun(NamedTuple):
+    """A search that begins, or goes on."""
+
+    study: str  # digest of all that a trial depends on
+    data_digest: str
+    config: Config
+    ended: Mapping[int, End]  # the trainings that are done, by number; 0 is as configured
+
+
+class TrialRecord(Protocol):
+    """Takes note of one training."""
+
+    def epoch(self, network: str, epoch: Epoch) -> None:
+        """Hear an epoch of a network."""
+
+    def end(self, end: End) -> None:
+        """Hear the end, unless an exception is the end."""
+
+
+class SearchRecord(Protocol):
+    """Takes note of a search."""
+
+    def trial(
+        self, number: int, settings: Settings, config: Config
+    ) -> AbstractContextManager[TrialRecord]:
+        """Open the record of a training: its number, and the values of what is searched."""
+
+    def found(self, found: Found) -> None:
+        """Hear the result."""
+
+
+Record: TypeAlias = Callable[[Begun], AbstractContextManager[SearchRecord]]
+
+
+class _Unrecorded:
+    """Takes note of nothing."""
+
+    @contextmanager
+    def trial(self, number: int, settings: Settings, config: Config) -> Iterator[_Unrecorded]:
+        yield self
+
+    def epoch(self, network: str, epoch: Epoch) -> None:
+        pass
+
+    def end(self, end: End) -> None:
+        pass
+
+    def found(self, found: Found) -> None:
+        pass
 
 
 @contextmanager
-def unrecorded(name: str, config: Config) -> Iterator[OnEpoch]:
+def unrecorded(begun: Begun) -> Iterator[SearchRecord]:
     """Record nothing."""
-    yield lambda network, epoch: None
+    yield _Unrecorded()
 
 
 class Found(NamedTuple):
@@ -90,7 +155,7 @@ def tune(file: ConfigFile, output: Path, say: Say, record: Record = unrecorded) 
         file: the configuration, with a table ``tune``.
         output: directory of the study; created if missing.
         say: called with each line of progress.
-        record: opens a record for each training.
+        record: opens the record of the search.
 
     Raises:
         ConfigError: there is no table ``tune``, a range does not fit, nothing can be written, or
@@ -105,10 +170,13 @@ def tune(file: ConfigFile, output: Path, say: Say, record: Record = unrecorded) 
     prepared = prepare_data(file, say)
     job = _without_held_out(train.job_of(file, prepared, None, lambda line: None))
     output.mkdir(parents=True, exist_ok=True)
-    study = _study(database, table, _key(file.config, prepared.used.digest))
-    search = _Search(study, table, family, job, record)
-    search.go_on(say)
-    found = search.result(path, database)
+    digest = prepared.used.digest
+    study = _study(database, table, _key(file.config, digest))
+    search = _Search(study, table, family, job)
+    with record(Begun(study.study_name, digest, file.config, search.ends())) as recorded:
+        search.go_on(say, recorded)
+        found = search.result(path, database)
+        recorded.found(found)
     _write(file, found)
     return found
 
@@ -136,10 +204,14 @@ def _number(one: RangeTable, config: Config, value: float | None) -> float | int
 
 def _whole(one: RangeTable, config: Config) -> bool:
     """Whether a range is one of whole numbers, as its setting is now."""
+    return isinstance(_value_of(config, one.setting), int)
+
+
+def _value_of(config: Config, setting: str) -> Any:
     value: Any = config
-    for key in one.setting.split("."):
+    for key in setting.split("."):
         value = value.get(key) if isinstance(value, Mapping) else getattr(value, key)
-    return isinstance(value, int)
+    return value
 
 
 def _with(config: Config, settings: Settings) -> Config:
@@ -184,7 +256,8 @@ def _without_held_out(job: Job) -> Job:
 
 def _key(config: Config, data_digest: str) -> str:
     """Return the name of a study: the digest of all that a trial depends on."""
-    document = config.model_dump(mode="json", exclude={"tune": {"trials"}})
+    apart = config.model_copy(update={"registry": None})  # where it is recorded changes nothing
+    document = apart.model_dump(mode="json", exclude={"tune": {"trials"}})
     text = json.dumps([document, data_digest], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -209,82 +282,98 @@ def _study(database: Path, table: TuneTable, name: str) -> optuna.Study:
 class _Search:
     """The trials of a study."""
 
-    def __init__(
-        self, study: optuna.Study, table: TuneTable, family: AnyFamily, job: Job, record: Record
-    ) -> None:
-        self._study, self._table = study, table
-        self._family, self._job, self._record = family, job, record
+    def __init__(self, study: optuna.Study, table: TuneTable, family: AnyFamily, job: Job) -> None:
+        self._study, self._table, self._family, self._job = study, table, family, job
 
-    def go_on(self, say: Say) -> None:
+    def ends(self) -> dict[int, End]:
+        """Return how the trainings ended that are done, by number; 0 is as configured."""
+        found = {number: _end_of(trial) for number, trial in enumerate(self._ended(), 1)}
+        if _BASELINE in self._study.user_attrs:
+            loss, why = self._study.user_attrs[_BASELINE]
+            found[0] = End("complete" if loss is not None else "failed", loss, why=why)
+        return found
+
+    def go_on(self, say: Say, record: SearchRecord) -> None:
         """Do what is to do."""
         count = self._table.trials
         if _BASELINE not in self._study.user_attrs:
             say("training as configured")
-            loss, why = self._tried(_BASELINE, self._job.config, lambda epoch: None)
-            self._study.set_user_attr(_BASELINE, [loss, why])
+            self._as_configured(record)
         loss, why = self._study.user_attrs[_BASELINE]
         say(f"as configured: {f'failed: {why}' if loss is None else f'validation {loss:.6g}'}")
         if done := len(self._ended()):
             say(f"{done} of {count} trials are done")
         for number in range(done, count):
-            say(f"trial {number + 1}/{count}: {self._one(number)}")
+            say(f"trial {number + 1}/{count}: {self._one(number, record)}")
 
     def _ended(self) -> list[FrozenTrial]:
         """Return the trials that were not interrupted, at most as many as wanted."""
         trials = self._study.get_trials(deepcopy=False)
         return [trial for trial in trials if _ENDED in trial.user_attrs][: self._table.trials]
 
-    def _one(self, number: int) -> str:
+    def _as_configured(self, record: SearchRecord) -> None:
+        config = self._job.config
+        settings = {one.setting: _value_of(config, one.setting) for one in self._table.ranges}
+        with record.trial(0, settings, config) as recorded:
+            end = self._tried(config, recorded, lambda epoch: None)
+            self._study.set_user_attr(_BASELINE, [end.loss, end.why])
+            recorded.end(end)
+
+    def _one(self, number: int, record: SearchRecord) -> str:
         """Do one trial; return what came of it."""
         self._study.sampler = optuna.samplers.TPESampler(seed=self._table.seed * 10_007 + number)
         trial = self._study.ask()
         settings = self._suggested(trial)
         told = ", ".join(f"{name} = {toml_value(value)}" for name, value in settings.items())
-        heard: list[Epoch] = []
 
         def hear(epoch: Epoch) -> None:
-            heard.append(epoch)
             trial.report(epoch.validation_loss, epoch.number)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        try:
-            config = _with(self._job.config, settings)
-            loss, why = self._tried(f"trial {number + 1}", config, hear)
-        except optuna.TrialPruned:
-            trial.set_user_attr(_ENDED, True)
-            self._study.tell(trial, state=TrialState.PRUNED)
-            return f"stopped after epoch {heard[-1].number}; {told}"
+        config = _with(self._job.config, settings)
+        with record.trial(number + 1, settings, config) as recorded:
+            end = self._tried(config, recorded, hear)
+            self._tell(trial, end)  # before the record, which is settled by it if this is killed
+            recorded.end(end)
+        if end.state == "pruned":
+            return f"stopped after epoch {end.epochs}; {told}"
+        if end.state == "failed":
+            return f"failed: {end.why}; {told}"
+        return f"validation {end.loss:.6g}; {told}"
+
+    def _tell(self, trial: Trial, end: End) -> None:
+        """Tell the study how a trial ended."""
         trial.set_user_attr(_ENDED, True)
-        if loss is None:
-            trial.set_user_attr(_WHY, why)
+        if end.state == "failed":
+            trial.set_user_attr(_WHY, end.why)
             self._study.tell(trial, state=TrialState.FAIL)
-            return f"failed: {why}; {told}"
-        self._study.tell(trial, loss)
-        return f"validation {loss:.6g}; {told}"
+        elif end.state == "pruned":
+            self._study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self._study.tell(trial, end.loss)
 
-    def _tried(
-        self, name: str, config: Config, hear: Callable[[Epoch], None]
-    ) -> tuple[float | None, str]:
-        """Fit once; return the lowest validation loss, or None and why it failed."""
-        losses: list[float] = []
-        with self._record(name, config) as on_epoch:
+    def _tried(self, config: Config, record: TrialRecord, hear: Callable[[Epoch], None]) -> End:
+        """Fit once; ``hear`` may stop it after an epoch by ``optuna.TrialPruned``."""
+        losses: dict[int, float] = {}
 
-            def told(network: str, epoch: Epoch) -> None:
-                on_epoch(network, epoch)
-                losses.append(epoch.validation_loss)
-                hear(epoch)
+        def told(network: str, epoch: Epoch) -> None:
+            record.epoch(network, epoch)
+            losses[epoch.number] = epoch.validation_loss
+            hear(epoch)
 
-            try:
-                self._family.fit(replace(self._job, config=config, on_epoch=told))
-            except ConfigError as error:  # it diverged, or the settings do not fit each other
-                return None, printable(str(error))
-        if not losses or not np.isfinite(min(losses)):
+        try:
+            self._family.fit(replace(self._job, config=config, on_epoch=told))
+        except optuna.TrialPruned:
+            return End.of("pruned", losses)
+        except ConfigError as error:  # it diverged, or the settings do not fit each other
+            return End("failed", epochs=max(losses, default=0), why=printable(str(error)))
+        if not losses or not np.isfinite(min(losses.values())):
             raise ConfigError(
                 f"the family {config.family.name} does not validate by epochs, so its settings"
                 " cannot be searched"
             )
-        return min(losses), ""
+        return End.of("complete", losses)
 
     def _suggested(self, trial: Trial) -> dict[str, Any]:
         return {one.setting: self._value(trial, one) for one in self._table.ranges}
@@ -337,6 +426,17 @@ class _Search:
             name: choices[name][value] if name in choices else value
             for name, value in trial.params.items()
         }
+
+
+def _end_of(trial: FrozenTrial) -> End:
+    """Return how a trial ended, as the study knows it."""
+    if trial.state == TrialState.FAIL:
+        epochs = max(trial.intermediate_values, default=0)
+        return End("failed", epochs=epochs, why=trial.user_attrs.get(_WHY, ""))
+    state: Literal["complete", "pruned"] = (
+        "pruned" if trial.state == TrialState.PRUNED else "complete"
+    )
+    return End.of(state, trial.intermediate_values)
 
 
 def _loss(trial: FrozenTrial) -> float:

@@ -24,6 +24,7 @@ from agent.alarms.lifecycle import GAP, OPENED, Cause, reason_of
 from agent.alarms.names import Key, kind_and_channel, point_of
 from agent.alarms.register import Labelled as Labelled
 from agent.alarms.register import Register
+from agent.alarms.shelved import covered, is_another
 from agent.alarms.suppressing import Suppressing
 from agent.handling import machine
 from agent.handling.flood import FloodLimits
@@ -33,6 +34,7 @@ from agent.handling.states import Severity, Standing, State
 from agent.handling.suppression import Suppression
 from agent.handling.transition import Door, Transition, What
 from agent.wording.message import Message
+from agent.wording.worded import Worded
 
 _TIME_IS_OVER: Final = Message("reason.time_is_over")
 _OVER_AND_DONE: Final = Message("reason.done")
@@ -53,8 +55,8 @@ class Request(NamedTuple):
     labelled: Labelled | None = None
 
 
-class Stale(ValueError):
-    """The alarm has changed since the person saw it; the text gives its present state."""
+class Stale(Worded, ValueError):
+    """The alarm has changed since the person saw it; the message gives its present state."""
 
 
 def severity_of(alarm: Mapping[str, Any]) -> Severity:
@@ -184,16 +186,20 @@ class Points:
 
     def _raise(self, key: Key, alarm: Mapping[str, Any], at: float) -> None:
         handled, reason = self._register.of(key[0]), self._suppressing.reason(key)
+        now = self._register.standing(key)
+        another = is_another(alarm, now)
         then = machine.raised(
-            self._register.standing(key),
+            now,
             alarm["number"],
             severity_of(alarm),
             handled.rules,
             at,
             advisory=is_advisory(alarm, handled),
             suppressed=reason is not None,
+            another=another,
         )
-        self._register.go(key, "raised", then, at, why=reason)
+        ended = Message("reason.another_fault") if another else None
+        self._register.go(key, "raised", then, at, why=reason or ended)
 
     def _over(self, key: Key, number: int, ended: Cause, at: float) -> None:
         now = self._register.standing(key)
@@ -273,9 +279,9 @@ class Points:
         now = self._register.standing(key)
         if request.what not in ("noted", "labelled"):
             if number != now.number and number not in now.open:
-                raise Stale(f"it is over; {self._register.told(key)}")
+                raise Stale(Message("stale.over", {"now": self._register.told(key)}))
             if request.revision is not None and request.revision != now.revision:
-                raise Stale(f"it has changed since; {self._register.told(key)}")
+                raise Stale(Message("stale.changed", {"now": self._register.told(key)}))
         return self._register.go(
             key,
             request.what,
@@ -314,7 +320,9 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
         case "acknowledged":
             return machine.acknowledge(now, at)
         case "shelved":
-            return machine.shelve(now, handled.rules, at, request.seconds, request.until_clear)
+            seconds, until_clear = request.seconds, request.until_clear
+            of = covered(request.alarm)
+            return machine.shelve(now, handled.rules, at, seconds, until_clear, of)
         case "unshelved":
             return machine.unshelve(now, at)
         case "labelled":
@@ -323,5 +331,5 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
         case "out_of_service":
             return machine.out_of_service(now, at)
     if request.what not in simple:
-        raise Impossible("only the agent does this")
+        raise Impossible(Message("impossible.agent"))
     return simple[request.what](now)

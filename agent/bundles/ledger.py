@@ -127,6 +127,10 @@ class Ledger:
         """Return the copy of the bundle that a stream ran last; None: none."""
         return next(self._copies(self._ran.streams.get(stream)), None)
 
+    def copy_of(self, digest: str) -> Path | None:
+        """Return the copy of a bundle; None: there is none any more."""
+        return next(self._copies(digest), None)
+
     def copy_of_other(self, stream: str, digest: str) -> Path | None:
         """Return the copy of the newest bundle that a stream ran, but for one; None: none."""
         ran = (self._ran.streams.get(stream), self._ran.before.get(stream))
@@ -270,6 +274,16 @@ def allow_downgrade(store_directory: Path, name: str, version: int) -> int:
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}") from error
     return floor
+
+
+def copy_of(store_directory: Path, digest: str) -> Path | None:
+    """Return the copy of the bundle with this digest; None: there is none any more.
+
+    Raises:
+        StoreError: ``ran.json`` cannot be read.
+
+    """
+    return _readable(store_directory).copy_of(digest)
 
 
 def copy_of_other(store_directory: Path, stream: str, digest: str) -> Path | None:

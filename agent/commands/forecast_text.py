@@ -10,6 +10,7 @@ from models.shown import shown
 
 ROWS = 6  # lead times shown, evenly spaced
 _INTERVALS = ("80", "95")  # percent, if the bundle has them
+_STANDS_IN = {"previous_bundle": "the bundle that ran before", "baseline": "the baseline"}
 _GUESS = "recursive, not calibrated"
 
 Document = Mapping[str, Any]
@@ -19,6 +20,7 @@ def describe(document: Document) -> Iterator[str]:
     """Yield the result of the command ``forecast``, line by line."""
     made, supposed = document["forecast"], document["hypothetical"]
     yield f"{document['stream']}: forecast from {made['made']}, times are UTC"
+    yield from stand_in(document)
     if made["imputed_values"]:
         yield f"{made['imputed_values']} missing values of the history were filled in"
     changed = {setting["channel"] for setting in document["set"]}
@@ -33,6 +35,14 @@ def describe(document: Document) -> Iterator[str]:
     yield from _limits("", made, made["channels"])
     if supposed is not None:
         yield from _limits("what if: ", supposed, changed)
+
+
+def stand_in(document: Document) -> Iterator[str]:
+    """Yield that another detector scores than the configured one, and so forecasts."""
+    if document["stands_in"] is not None:
+        name = _STANDS_IN[document["stands_in"]]
+        yield f"the configured bundle is refused; {name} scores in its place, and forecasts here:"
+        yield f"  {document['refused']}"
 
 
 def _what_if(document: Document) -> Iterator[str]:

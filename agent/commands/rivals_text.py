@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from agent.commands.forecast_text import stand_in
 from models.shown import shown
 
 Document = Mapping[str, Any]
@@ -34,6 +35,7 @@ def describe(document: Document) -> Iterator[str]:
     """Yield the result of ``forecast --rivals``, line by line."""
     origins = document["origins"]
     yield f"{document['stream']}: the forecast and its rivals"
+    yield from stand_in(document)
     yield (
         f"each forecast {document['compared_s']:g} s ahead at {len(origins)} past times,"
         f" {origins[0]} to {origins[-1]} (UTC), from what was stored until then"

@@ -13,6 +13,7 @@ Rules beyond the standard's diagram, each with its reason:
   announced. If an unacknowledged alarm came and went while it was shelved or out of service, it
   still waits for its acknowledgement. While a designed suppression applies, nothing that comes and
   goes needs an acknowledgement: by design it is no alarm then.
+- A shelving is of one fault. Another fault of the same point ends it: a person has not seen it.
 - An advisory never demands an acknowledgement.
 """
 
@@ -23,14 +24,29 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from agent.handling.priority import graver
-from agent.handling.states import UNACKNOWLEDGED, Look, Severity, Shelving, Standing, told
+from agent.handling.states import (
+    UNACKNOWLEDGED,
+    Covered,
+    Look,
+    Severity,
+    Shelving,
+    Standing,
+    told,
+)
+from agent.wording.message import Message, Value
+from agent.wording.worded import Worded
 
 _HOUR_S: Final = 3600.0
 _LOOKS_MAX: Final = 20  # of a point; the newest
 
 
-class Impossible(ValueError):
-    """The state of the alarm, or a rule, forbids the request; the text gives the reason."""
+class Impossible(Worded, ValueError):
+    """The state of the alarm, or a rule, forbids the request; the message gives the reason."""
+
+
+def _impossible(why: str, now: Standing | None = None, **facts: Value) -> Impossible:
+    state: dict[str, Value] = {} if now is None else {"state": told(now)}
+    return Impossible(Message(f"impossible.{why}", {**state, **facts}))
 
 
 class Rules(NamedTuple):
@@ -57,11 +73,15 @@ def raised(
     *,
     advisory: bool = False,
     suppressed: bool = False,
+    another: bool = False,
 ) -> Standing:
     """Return the standing after alarm ``number`` of the point has opened.
 
-    ``advisory``: it needs no action now; ``suppressed``: a designed suppression applies.
+    ``advisory``: it needs no action now; ``suppressed``: a designed suppression applies;
+    ``another``: it is not of the fault that was shelved, so that the shelving ends.
     """
+    if another:
+        now = _unshelved(now, at)
     before = None if now.below == "NORM" and not now.open else now.severity
     advisory = advisory and (now.advisory or not now.open)
     suppressed = suppressed or now.suppressed
@@ -134,70 +154,71 @@ def one_of_several_over(now: Standing, number: int) -> Standing:
 def acknowledge(now: Standing, at: float) -> Standing:
     """Return the standing after a person has seen the alarm."""
     if now.state not in UNACKNOWLEDGED:
-        raise Impossible(f"it is {told(now)}; only an unacknowledged alarm can be acknowledged")
+        raise _impossible("acknowledge", now)
     return _next(now, acknowledged=True, seen_at=at)
 
 
 def unacknowledge(now: Standing) -> Standing:
     """Return the standing after an acknowledgement was taken back."""
     if now.state not in ("ACKED", "LATAK", "NORM") or not now.number or now.advisory:
-        raise Impossible(f"it is {told(now)}; there is no acknowledgement to take back")
+        raise _impossible("unacknowledge", now)
     return _next(now, acknowledged=False)
 
 
 def reset(now: Standing) -> Standing:
     """Return the standing after a person has released the latch."""
     if now.state != "LATAK":
-        raise Impossible(
-            f"it is {told(now)}; only a latched alarm that is acknowledged can be reset"
-        )
+        raise _impossible("reset", now)
     return _next(now, latched=False)
 
 
-def shelve(now: Standing, rules: Rules, at: float, seconds: float, until_clear: bool) -> Standing:
-    """Return the standing after a person has shelved the alarm for a time.
+def shelve(
+    now: Standing,
+    rules: Rules,
+    at: float,
+    seconds: float,
+    until_clear: bool,
+    of: Covered | None = None,
+) -> Standing:
+    """Return the standing after a person has shelved the alarm ``of`` for a time.
 
     ``until_clear``: the shelving ends earlier, once the condition clears. There is also a limit for
     all shelvings together.
     """
     if not rules.shelvable:
-        raise Impossible("alarms of this consequence must not be shelved (alarms.not_shelvable)")
+        raise _impossible("not_shelvable")
     if now.state in ("OOSRV", "SHLVD"):
-        raise Impossible(f"it is {told(now)} already")
+        raise _impossible("already", now)
     if until_clear and now.condition != "active":
-        raise Impossible("it is not active, so it cannot clear: shelve it for a fixed time")
+        raise _impossible("not_active")
     if not 0 < seconds <= rules.shelve_s_max:
-        raise Impossible(
-            f"a shelving lasts at most {rules.shelve_s_max / _HOUR_S:g} h (alarms.shelve_h_max)"
-        )
+        raise _impossible("shelve_max", hours=rules.shelve_s_max / _HOUR_S)
     left_s = rules.shelved_s_max - now.shelved_s
     if seconds > left_s:
-        raise Impossible(
-            f"{max(0.0, left_s) / _HOUR_S:.1f} of {rules.shelved_s_max / _HOUR_S:g} h of shelving"
-            " are left until it has been normal (alarms.shelved_h_max)"
-        )
-    shelving = Shelving(at, at + seconds, until_clear)
+        left_h = round(max(0.0, left_s) / _HOUR_S, 1)
+        raise _impossible("shelved_max", left=left_h, hours=rules.shelved_s_max / _HOUR_S)
+    shelving = Shelving(at, at + seconds, until_clear, of)
     return _next(now, shelving=shelving, shelvings=now.shelvings + 1)
 
 
 def unshelve(now: Standing, at: float) -> Standing:
     """Return the standing after a person has ended a shelving, or its time is over."""
     if now.state != "SHLVD":
-        raise Impossible(f"it is {told(now)}, not shelved")
+        raise _impossible("not_shelved", now)
     return _next(_announced(_unshelved(now, at)))
 
 
 def out_of_service(now: Standing, at: float) -> Standing:
     """Return the standing after a person has taken the alarm out of service, without time limit."""
     if now.out_of_service:
-        raise Impossible("it is out of service already")
+        raise _impossible("already", now)
     return _next(_unshelved(now, at), out_of_service=True)
 
 
 def in_service(now: Standing) -> Standing:
     """Return the standing after a person has put the alarm back into service."""
     if not now.out_of_service:
-        raise Impossible(f"it is {told(now)}, not out of service")
+        raise _impossible("not_out", now)
     return _next(_announced(now), out_of_service=False)
 
 

@@ -7,9 +7,11 @@ alarm with its own number.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, NamedTuple, Self
+
+from agent.wording.message import Message
 
 State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "LATUN", "LATAK", "SHLVD", "DSUPR", "OOSRV"]
 Condition = Literal["active", "normal", "unknown"]  # unknown: it is no longer watched
@@ -32,12 +34,29 @@ UNACKNOWLEDGED: Final[frozenset[State]] = frozenset({"UNACK", "RTNUN", "LATUN"})
 SUPPRESSED: Final[frozenset[State]] = frozenset({"SHLVD", "DSUPR", "OOSRV"})
 
 
+class Covered(NamedTuple):
+    """The alarm that a person shelved; another fault of its point is not shelved with it."""
+
+    number: int
+    channels: tuple[str, ...]
+    course: str | None  # of an anomaly: "spike", "persistent"; None: not known
+
+
 class Shelving(NamedTuple):
     """A shelving in progress."""
 
     since: float  # Unix seconds
     until: float  # Unix seconds; it ends by itself
     until_clear: bool  # it ends earlier, once the condition clears
+    of: Covered | None = None  # None: an older version shelved it
+
+    @classmethod
+    def read(cls, data: Sequence[Any]) -> Self:
+        """Return the shelving of JSON data."""
+        since, until, until_clear, *more = data
+        of = more[0] if more else None
+        covered = None if of is None else Covered(of[0], tuple(of[1]), of[2])
+        return cls(since, until, until_clear, covered)
 
 
 class Look(NamedTuple):
@@ -116,12 +135,13 @@ class Standing:
         shelving, _ = data.get("shelving"), data["revision"]
         lists = {name: tuple(data.get(name, ())) for name in ("open", "raises")}
         lists["looks"] = tuple(Look(*one) for one in data.get("looks", ()))
-        return cls(**(dict(data) | lists | {"shelving": shelving and Shelving(*shelving)}))
+        return cls(**(dict(data) | lists | {"shelving": shelving and Shelving.read(shelving)}))
 
 
 _DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(Standing)}
 
 
-def told(now: Standing) -> str:
-    """Return the state in words."""
-    return "an advisory" if now.advisory and now.state == "NORM" else WORDS[now.state]
+def told(now: Standing) -> dict[str, Any]:
+    """Return the state in words, as the document of a message."""
+    state = "advisory" if now.advisory and now.state == "NORM" else now.state
+    return Message(f"state.{state}").document()

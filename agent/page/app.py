@@ -34,6 +34,7 @@ from agent.page.actions import Asked
 from agent.page.charts import Charts
 from agent.page.data import Data
 from agent.page.described import Described
+from agent.page.offsets import utc_offsets
 from agent.page.sessions import Session
 from agent.page.stored import Stored
 from agent.page.watch import Watch
@@ -186,7 +187,7 @@ class Page:
     async def _about(self, request: Request) -> Response:
         words = self._words(request)
         now = words.moments.full(words.moments.now.isoformat())
-        return await self._render(request, "about", words, version=__version__, gateway_now=now)
+        return await self._render(request, "about", words, gateway_now=now)
 
     # actions
 
@@ -203,7 +204,8 @@ class Page:
             asked = actions.asked_of_group(stream, form)
             await self._request(request, asked)
         except FieldwatchError as error:
-            return await self._failed(request, str(error), actions.status_of(error))
+            text = self._words(request).error(error)
+            return await self._failed(request, text, actions.status_of(error))
         return RedirectResponse("/alarms", 303)
 
     async def _ask(
@@ -213,7 +215,8 @@ class Page:
         try:
             await self._request(request, read())
         except FieldwatchError as error:
-            return await self._show_alarm(request, str(error), form, actions.status_of(error))
+            text = self._words(request).error(error)
+            return await self._show_alarm(request, text, form, actions.status_of(error))
         return RedirectResponse(f"{_place(request)}?done=1", 303)
 
     async def _request(self, request: Request, asked: Asked) -> dict[str, Any]:
@@ -272,6 +275,7 @@ class Page:
             view=name,
             path=request.url.path,
             done="done" in request.query_params,
+            version=__version__,
             symbols=overview.SYMBOLS,
             session=session,
             may={role: session is not None and session.person.may(role) for role in ROLES},
@@ -281,11 +285,19 @@ class Page:
         return HTMLResponse(text, status)
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
-        text = str(error) if isinstance(error, FieldwatchError) else None
-        return await self._failed(request, text or self._words(request).text("not_found"), 404)
+        words, path = self._words(request), request.path_params
+        if isinstance(error, NoSuchAlarm):
+            number = str(path["number"])
+            text = words.text("no_alarm", stream=path["stream"], number=number)
+        elif isinstance(error, FieldwatchError):
+            text = words.error(error)
+        else:
+            text = words.text("not_found")
+        return await self._failed(request, text, 404)
 
     async def _no_store(self, request: Request, error: Exception) -> Response:
-        return await self._failed(request, str(error), 503)
+        assert isinstance(error, StoreError)
+        return await self._failed(request, self._words(request).error(error), 503)
 
     async def _failed(self, request: Request, text: str, status: int) -> Response:
         if "json" in request.headers.get("accept", ""):
@@ -295,13 +307,9 @@ class Page:
 
 def chart_words(words: Words) -> str:
     """Return what the script of the charts needs to know of the reader, as JSON."""
-    offset = words.moments.now.astimezone().utcoffset()
     known = {name: words.text(f"chart.{name}") for name in _CHART_WORDS}
-    now = {
-        "now_s": words.moments.now.timestamp(),
-        "offset_s": offset.total_seconds() if offset else 0.0,
-    }
-    return json.dumps(known | now)
+    now_s = words.moments.now.timestamp()
+    return json.dumps(known | {"now_s": now_s, "offsets": utc_offsets(now_s)})
 
 
 async def _to_list(_: Request) -> Response:

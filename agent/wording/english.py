@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agent.wording import english_page
+from agent.wording import english_page, english_refusals
 
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations
@@ -236,6 +236,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "state.unknown": "not watched",
     "state.latched": "{state}, latched",
     "state.by_design": "by design",
+    "state.advisory": "an advisory",
     "state.NORM": "normal",
     "state.UNACK": "unacknowledged",
     "state.ACKED": "acknowledged",
@@ -307,6 +308,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "reason.chattered": "it was raised {count} times",
     "reason.still_active": "still active: {alarms}",
     "reason.still_active_more": "still active: {alarms} and {count} more",
+    "reason.another_fault": "another fault has begun, so its shelving has ended",
     "reason.normal": "back to normal",
     "reason.accepted": "its values are taken as the new normal",
     "reason.unwatched": "another detector watches the stream, or its memory is lost",
@@ -354,4 +356,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "labels.due": "Nothing was found yet, so look again, and label it: {alarms}",
     "chart.to": "to",
     **english_page.TEXTS,
+    **english_refusals.TEXTS,
 }

@@ -118,6 +118,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.chart.bands": "bands of",
     "page.chart.not_number": "This must be a number.",
     "page.chart.twice": "This channel is there twice.",
+    "page.chart.previous_bundle": "The configured model is refused. This is the forecast of the"
+    " model that ran before it, which runs in its place.",
+    "page.chart.baseline": "The configured model is refused. This is the forecast of the"
+    " baseline, which runs in its place.",
     "page.chart.unplannable": "cannot be set",
     "page.chart.why_not": "A channel can be set here if people set it on the machine, and if the"
     " training named it as plannable.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agent.wording import german_page
+from agent.wording import german_page, german_refusals
 
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations; a duration stands in the dative
@@ -244,6 +244,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "state.unknown": "unbekannt",
     "state.latched": "{state}, gehalten",
     "state.by_design": "planmäßig",
+    "state.advisory": "ein Hinweis",
     "state.NORM": "normal",
     "state.UNACK": "nicht quittiert",
     "state.ACKED": "quittiert",
@@ -315,6 +316,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "reason.chattered": "{count}-mal ausgelöst",
     "reason.still_active": "noch aktiv: {alarms}",
     "reason.still_active_more": "noch aktiv: {alarms} und {count} weitere",
+    "reason.another_fault": "eine andere Störung hat begonnen; die Zurückstellung ist beendet",
     "reason.normal": "wieder normal",
     "reason.accepted": "seine Werte gelten jetzt als normal",
     "reason.unwatched": (
@@ -370,4 +372,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "labels.due": "Noch nichts gefunden, also noch einmal ansehen und Befund eintragen: {alarms}",
     "chart.to": "bis",
     **german_page.TEXTS,
+    **german_refusals.TEXTS,
 }

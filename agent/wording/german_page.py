@@ -120,6 +120,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "page.chart.bands": "Bänder von",
     "page.chart.not_number": "Das muss eine Zahl sein.",
     "page.chart.twice": "Dieser Kanal ist zweimal da.",
+    "page.chart.previous_bundle": "Das eingestellte Modell wird abgelehnt. Diese Vorhersage stammt"
+    " vom vorigen Modell, das an seiner Stelle läuft.",
+    "page.chart.baseline": "Das eingestellte Modell wird abgelehnt. Diese Vorhersage stammt von"
+    " der Überwachung ohne Modell, die an seiner Stelle läuft.",
     "page.chart.unplannable": "lässt sich nicht setzen",
     "page.chart.why_not": "Ein Kanal lässt sich hier setzen, wenn Menschen ihn an der Maschine"
     " einstellen, und wenn das Training ihn als planbar genannt hat.",

@@ -4,7 +4,8 @@
                                                       unusable data: all others are registered, the
                                                       failure is named, a second run does the rest
     python -m tests.bench.fleet overhead --data DIR   batch over bare training, in processor time
-    python -m tests.bench.fleet shared --data DIR     one network for all channels over one for each
+    python -m tests.bench.fleet shared --data DIR     one network for all channels and one for each,
+                                                      by --seeds, with mean and spread
 
 The recordings are written anew in a folder of their own, with times, as theirs have none.
 """
@@ -23,8 +24,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
+from math import nan
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import numpy as np
 from distributed import Client
@@ -43,6 +46,11 @@ PERIOD_S = 60.0
 ROWS_MIN = 2500
 SPREAD_MIN = 0.05
 PAIRS = 2  # of turns, after the one that warms up
+FIGURES: dict[str, Callable[[summary.Compared], float]] = {
+    "F1": lambda found: nan if found.f1 is None else found.f1,
+    "KiB of networks": lambda found: found.network_bytes / 1024,
+    "minutes of training": lambda found: found.seconds / 60,
+}
 
 SETTINGS = """
 [fleet]
@@ -302,32 +310,52 @@ def measured(act: Callable[[], object]) -> tuple[float, float]:
     return round(sum(map(processor_s, both)) - before, 1), round(time.monotonic() - began, 1)
 
 
-def shared(data: Path, work: Path, count: int, epochs: int) -> bool:
-    """Print one network for all channels beside one for each."""
-    channels = chosen(data, count)
-    tables = [smap(work, channel, "smap") for channel in channels]
-    path = work / "FLEET.toml"
-    types = "[types.smap]\ncompare = true\n"
-    path.write_text(SETTINGS.format(epochs=epochs) + types + "".join(tables))
+def shared(data: Path, work: Path, count: int, epochs: int, seeds: Sequence[int]) -> bool:
+    """Print one network for all channels beside one for each, by seed; then mean and spread."""
+    tables = [smap(work, channel, "smap") for channel in chosen(data, count)]
+    runs = [shared_once(work, "".join(tables), epochs, seed) for seed in seeds]
+    found_by_run = [summary.comparison(run, "smap") for run in runs]
+    for kind in found_by_run[0]:
+        found = [each[kind] for each in found_by_run]
+        for what, figure in FIGURES.items():
+            values = [figure(each) for each in found]
+            print(
+                f"{kind}, {what}: mean {mean(values):.4g}, {min(values):.4g} to {max(values):.4g},"
+                f" seeds {seeds}: {[round(value, 4) for value in values]}"
+            )
+    return all(run.passed for run in runs)
+
+
+def shared_once(work: Path, tables: str, epochs: int, seed: int) -> Run:
+    """Train the fleet with one seed; print and keep what came of it."""
+    path = work / f"FLEET-{seed}.toml"
+    settings = SETTINGS.format(epochs=epochs).replace("[fleet]", f'[fleet]\noutput = "seed-{seed}"')
+    types = f"[types.smap]\ncompare = true\nfit.seed = {seed}\n"
+    path.write_text(settings.replace("[registry]\n", "") + types + tables)
     run = trained(path, Options(jobs=2))
     for line in summary.lines(run):
         print(line)
-    (work / "shared.json").write_text(json.dumps(document(run), indent=2))
-    return run.passed
+    (work / f"shared-{seed}.json").write_text(json.dumps(document(run), indent=2))
+    return run
 
 
 def main() -> int:
     """Run one of the parts."""
-    parts = {"proof": proof, "overhead": overhead, "shared": shared}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("part", choices=parts)
+    parser.add_argument("part", choices=("proof", "overhead", "shared"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, help="kept folder; default: a new one, removed")
     parser.add_argument("--channels", type=int, default=12)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of shared")
     given = parser.parse_args()
+    parts: dict[str, Callable[[Path, Path, int, int], bool]] = {
+        "proof": proof,
+        "overhead": overhead,
+        "shared": partial(shared, seeds=given.seeds),
+    }
     with tempfile.TemporaryDirectory() as directory:
         work = given.work or Path(directory)
         work.mkdir(parents=True, exist_ok=True)

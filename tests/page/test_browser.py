@@ -81,6 +81,11 @@ def opened(page: Page, verb: str) -> Locator:
     return form
 
 
+def hears(page: Page) -> None:
+    """Wait until a tab has heard how many alarms there are."""
+    wait_until(lambda: bool(page.evaluate("typeof unacknowledged === 'number'")), "the first news")
+
+
 def handled(gateway: Gateway, number: int) -> dict[str, Any]:
     """Return an alarm as a terminal shows it."""
     alarm: dict[str, Any] = gateway.command("show", f"{VALVE}#{number}", "--json")["alarm"]
@@ -332,6 +337,20 @@ def test_what_is_refreshed_keeps_the_focus(fine: Gateway, open_page: OpenPage) -
     assert not page.evaluate("Boolean(document.activeElement.kept)")
 
 
+def test_a_refusal_is_told_in_the_language_of_the_page(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    watched = open_page(language="de")
+    watched.expected.append("409")
+    page = log_in(fine, watched, f"/alarms/{VALVE}/{number}")
+    form = opened(page, "shelve")  # while it is open, the page shows the alarm as it was
+    form.locator("[name=reason]").fill("noon")
+    fine.ask("acknowledge", VALVE, number)
+    form.locator("button").click()
+    told = page.locator(".error")
+    expect(told).to_contain_text("Es wurde nichts getan: der Alarm hat sich seitdem geändert")
+    expect(told).to_contain_text(f"Zustand von {VALVE}#{number}.2: quittiert, Schwere hoch")
+
+
 def test_the_sound_stays_on_in_the_next_view(fine: Gateway, open_page: OpenPage) -> None:
     page = log_in(fine, open_page())
     page.get_by_role("button", name="Sound is off").click()
@@ -350,9 +369,54 @@ def test_the_alarm_that_is_new_is_read_out_and_not_the_most_urgent(
     first = raised(fine)
     page = log_in(fine, open_page())
     expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
-    page.wait_for_load_state()  # with the script, which has `source`
     # once it has heard how many there are, what is more is new
-    page.evaluate("new Promise((go) => source.addEventListener('values', () => go(true)))")
+    hears(page)
     raised(fine, LOW)
     expect(page.locator("#announce")).to_contain_text("below 0")
     expect(page.locator(f'.newest a[href="/alarms/{VALVE}/{first}"]')).to_be_visible()
+
+
+def tab_of(page: Page, path: str = "/") -> Page:
+    """Open one more tab of a browser, with its cookies, and wait until it hears of changes."""
+    made = page.context.new_page()
+    made.goto(f"{page.url.rstrip('/')}{path}", wait_until="domcontentloaded")
+    hears(made)
+    return made
+
+
+IN_ALARM = re.compile(r"\bhigh\b")
+TABS = 8  # HTTP/1.1: a browser opens six connections to a host
+
+
+def test_more_tabs_than_connections_hear_of_a_new_alarm(fine: Gateway, open_page: OpenPage) -> None:
+    page = log_in(fine, open_page())
+    tabs = [page, *(tab_of(page) for _ in range(TABS))]
+    tabs.pop(1).close()
+    raised(fine)
+    for tab in tabs:
+        expect(tab.locator(f"#stream-{VALVE}")).to_have_class(IN_ALARM)
+
+
+def show(tab: Page, visible: bool) -> None:
+    """Hide a tab behind another one, or bring it to the front."""
+    state = "visible" if visible else "hidden"
+    tab.evaluate(
+        "Object.defineProperty(document, 'visibilityState',"
+        f" {{value: '{state}', configurable: true}});"
+        "document.dispatchEvent(new Event('visibilitychange'))"
+    )
+
+
+def test_a_hidden_tab_gives_its_connection_back_where_tabs_cannot_share_one(
+    fine: Gateway, open_page: OpenPage
+) -> None:
+    watched = open_page(size=PHONE)
+    watched.page.context.add_init_script("delete window.SharedWorker")
+    page = log_in(fine, watched)
+    show(page, visible=False)
+    for _ in range(TABS):
+        show(last := tab_of(page), visible=False)
+    raised(fine)
+    show(page, visible=True)
+    expect(page.locator(f"#stream-{VALVE}")).to_have_class(IN_ALARM)
+    expect(last.locator(f"#stream-{VALVE}")).not_to_have_class(IN_ALARM)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,24 @@ def test_the_rivals_stand_beside_the_forecast(
     assert len(set(dashes)) == 3  # no color is needed to tell them apart
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert violations(page) == []
+
+
+def test_why_there_is_no_forecast_is_told_in_the_language_of_the_page(
+    tmp_path: Path, forecasting_bundle: Callable[..., Bundle]
+) -> None:
+    config = configure(tmp_path, forecasting_bundle())
+    page = RealPage(config)
+    page.start()
+    try:
+        for name, says in (("pump", "keine Vorhersage"), ("fan", "Das lässt die Konfiguration")):
+            for path in ("forecast", "rivals"):
+                told = page.ask(
+                    "GET", f"/streams/{name}/{path}.json", headers={"Accept-Language": "de"}
+                )
+                error = json.loads(told.body)["error"]
+                assert says in error or error.startswith("kein Vergleich"), error
+    finally:
+        page.stop()
 
 
 def answered(site: str, path: str, language: str = "en") -> dict[str, Any]:
@@ -207,3 +226,30 @@ def test_where_no_channel_can_be_set_the_form_says_why(
         " gone."
     )
     assert violations(page) == []
+
+
+@pytest.fixture(scope="module")
+def berlin(
+    tmp_path_factory: pytest.TempPathFactory, forecasting_bundle: Callable[..., Bundle]
+) -> Iterator[str]:
+    """A gateway whose clock has summer time."""
+    bundle = forecasting_bundle()
+    config = prepared(tmp_path_factory.mktemp("berlin"), bundle, bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        yield from serving(config)
+
+
+def test_each_time_of_a_chart_has_the_offset_of_its_own_day(
+    open_page: OpenPage, berlin: str
+) -> None:
+    page = open_page().page
+    page.goto(f"{berlin}/streams/pump")
+    page.wait_for_load_state()
+    times = ["2025-10-26T00:30Z", "2025-10-26T01:30Z", "2025-07-01T12:00Z", "1970-01-01T00:00Z"]
+    seconds = [datetime.fromisoformat(time).timestamp() for time in times]
+    words = "JSON.parse(document.querySelector('.chart').dataset.words)"
+    ticks = f"clockTimes({words})(null, {seconds}, 0, 0, 3600)"
+    assert page.evaluate(ticks) == ["02:30", "02:30", "14:00", "01:00"]
+    hours = f"{seconds}.map(clockDate({words})).map((at) => at.getHours())"
+    assert page.evaluate(hours) == [2, 2, 14, 1]

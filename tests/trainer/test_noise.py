@@ -50,7 +50,7 @@ def test_a_training_is_told_without_noise(tmp_path: Path) -> None:
     lines = ended.stdout.splitlines()
     assert lines[0] == f"reading {path}"
     epochs = [line.partition("/")[0] for line in lines if "epoch  " in line]
-    assert epochs == ["epoch   2", "forecaster epoch  2"]
+    assert epochs == ["epoch   2", "forecaster epoch   2"]
 
 
 def test_only_what_is_no_error_is_kept_back(capfd: pytest.CaptureFixture[str]) -> None:

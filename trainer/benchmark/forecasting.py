@@ -36,9 +36,11 @@ from trainer.config import (
     SamplingTable,
 )
 from trainer.datasets.ett import EttFile
+from trainer.epochs import Epoch
 from trainer.forecast import references
-from trainer.forecast.build import BuiltForecaster, Form, Say, StepParts, build
+from trainer.forecast.build import BuiltForecaster, Form, Say, build
 from trainer.forecast.calendar import Moments
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.evaluate import Accuracy, Told, evaluate, season_error
 from trainer.forecast.windows import Steps
 
@@ -143,7 +145,11 @@ class EttBenchmark:
         held_out = self._file.values[first - context : second]
         moments = Moments(self._file.period_s, self._number(0), self._number(first - context))
         parts = StepParts(self._file.values[:second], first, held_out, moments)
-        built = build(settings, self._channels(), parts, tflite_python, say)
+
+        def tell(network: str, epoch: Epoch) -> None:
+            say(f"{network} {epoch.text(settings.fit.epochs)}")
+
+        built = build(settings, self._channels(), parts, tflite_python, say, tell)
         figures, leads, fans = self._judge(built, settings)
         for name, reference in self._references(built, settings):
             found = references.evaluate(reference, self._test(context), self._scales, settings)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from models.bundle import Bundle
 from models.manifest import NETWORK, Channel, TelemanomManifest
@@ -23,10 +23,9 @@ from trainer.detector import calibrate, parity, quantize
 from trainer.detector.parity import Agreement
 from trainer.detector.quantize import DetectorTrial
 from trainer.detector.trained import TrainedNetwork
-from trainer.epochs import Epoch, OnEpoch, kept
+from trainer.epochs import Epoch, kept
 from trainer.evaluate import Judgement
-from trainer.family import Built, Evaluated, Family, Job, Say, unheard
-from trainer.family import OnEpoch as OnEpochOf
+from trainer.family import Built, Evaluated, Family, Job, OnEpoch, Say, unheard
 from trainer.forecast import bundle as forecasting
 from trainer.forecast.build import BuiltForecaster
 from trainer.forecast.bundle import Foretold
@@ -35,7 +34,7 @@ from trainer.quiet import quiet
 if TYPE_CHECKING:
     from trainer.detector.networks import Architecture
 
-DETECTOR, FORECASTER = "detector", "forecaster"  # networks, in curves of their epochs
+DETECTOR: Final = "detector"  # name of the network, in curves of its epochs
 MEASURED_ON = {
     "fit": "train; its end for validation_loss",
     "quantization": "calibrate",
@@ -94,12 +93,10 @@ class Telemanom(Family[Learnt | TrainedNetwork, TrainedNetwork]):
         bundle, metrics, forecaster = found.bundle, dict(found.metrics), None
         settings, config = job.config.forecast, job.config
         if settings is not None:
-            every = config.fit.progress_epochs
+            tell = _progress(config, job.say, job.on_epoch)
             bundle, forecaster = forecasting.extend(
-                bundle, settings, job.parts, job.tflite_python, job.say, every
+                bundle, settings, job.parts, job.tflite_python, job.say, tell
             )
-            for epoch in forecaster.epochs:  # of the network that ships, of those that were tried
-                job.on_epoch(FORECASTER, epoch)
         if config.remaining is not None:
             bundle, learnt = lives.extend(bundle, job.lives, config.remaining)
             metrics |= learnt
@@ -125,7 +122,7 @@ class Telemanom(Family[Learnt | TrainedNetwork, TrainedNetwork]):
 
 
 def train_network(
-    config: Config, machines: Machines, say: Say, on_epoch: OnEpochOf = unheard
+    config: Config, machines: Machines, say: Say, on_epoch: OnEpoch = unheard
 ) -> TrainedNetwork:
     """Train one network on the training parts of machines, each with its own scaling.
 
@@ -143,7 +140,7 @@ def train_network(
     return _exported(config, _fitted(config, machines, say, on_epoch), say)
 
 
-def _fitted(config: Config, machines: Machines, say: Say, on_epoch: OnEpochOf) -> Learnt:
+def _fitted(config: Config, machines: Machines, say: Say, on_epoch: OnEpoch) -> Learnt:
     say("loading TensorFlow")
     with quiet():
         from trainer.detector.fit import fit
@@ -157,7 +154,7 @@ def _fitted(config: Config, machines: Machines, say: Say, on_epoch: OnEpochOf) -
     count, epochs = sum(len(part.times) for part, _ in machines), config.fit.epochs
     say(f"training on {count} samples, at most {epochs} epochs")
     architecture, warm_up = _architecture(config, machines[0][1]), config.sampling.warm_up_samples
-    tell = _progress(config, say, on_epoch)
+    tell = partial(_progress(config, say, on_epoch), DETECTOR)
     fitted = fit(architecture, learn, validate, config.fit, warm_up, tell)
     return Learnt(fitted.network, architecture, fitted.epochs, learn[-1])
 
@@ -242,24 +239,20 @@ def _with_answers(bundle: Bundle, part: Samples) -> Bundle:
     return answers.with_answers(bundle, part, before)
 
 
-def _progress(config: Config, say: Say, on_epoch: OnEpochOf) -> OnEpoch:
-    """Return what prints a line of progress after an epoch, if it is due."""
+def _progress(config: Config, say: Say, on_epoch: OnEpoch) -> OnEpoch:
+    """Return what hears the epochs of all networks, and prints a line if one is due."""
+    every = config.fit.progress_epochs
 
-    def tell(epoch: Epoch) -> None:
-        on_epoch(DETECTOR, epoch)
-        every = config.fit.progress_epochs
-        if every and epoch.number % every == 0:
-            say(_line(epoch, config))
+    def tell(network: str, epoch: Epoch) -> None:
+        on_epoch(network, epoch)
+        if not every or epoch.number % every:
+            return
+        if network == DETECTOR or config.forecast is None:
+            say(epoch.text(config.fit.epochs))
+        else:
+            say(f"forecaster {epoch.text(config.forecast.fit.epochs)}")
 
     return tell
-
-
-def _line(epoch: Epoch, config: Config) -> str:
-    return (
-        f"epoch {epoch.number:3d}/{config.fit.epochs}  loss {epoch.loss:.5f}"
-        f"  validation {epoch.validation_loss:.5f}{' *' if epoch.best else '  '}"
-        f"  {epoch.seconds:.1f} s"
-    )
 
 
 def _fit_metrics(epochs: Sequence[Epoch]) -> dict[str, Any]:

@@ -67,6 +67,7 @@ def _closing(run: Run) -> str:
 class Compared(NamedTuple):
     """The streams of a type with networks of one kind, together."""
 
+    streams: int
     f1: float | None
     events_per_day: float | None  # mean over the streams
     network_bytes: int  # of all networks that have to be kept
@@ -86,6 +87,7 @@ def compared(outcomes: Sequence[Outcome], shared_seconds: float | None = None) -
     sizes = [one.network_bytes or 0 for one in figures]
     seconds = sum(sum(outcome.seconds.values()) for outcome in outcomes)
     return Compared(
+        len(outcomes),
         f1(*(_sum(getattr(one, key) for one in figures) for key in ("found", "missed", "false"))),
         sum(rates) / len(rates) if rates else None,
         sum(sizes) if shared_seconds is None else max(sizes, default=0),
@@ -98,22 +100,34 @@ def _sum(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
+def comparison(run: Run, of_type: str) -> dict[str, Compared]:
+    """Return the streams of a type with networks of their own, and with their shared one.
+
+    Only streams that have both count; empty: none has.
+    """
+    both = [
+        stream.name
+        for stream in run.file.of_type(of_type)
+        if stream.name in run.own.keys() - run.own_failed.keys()
+        and stream.name in run.outcomes
+        and run.outcomes[stream.name].state != "failed"
+    ]
+    if not both:
+        return {}
+    shared_seconds = run.types[of_type].seconds
+    return {
+        "one network each": compared([run.own[stream] for stream in both]),
+        "one shared network": compared([run.outcomes[stream] for stream in both], shared_seconds),
+    }
+
+
 def _comparisons(run: Run) -> Iterator[str]:
     """Yield the comparison of each type's network with those of the streams' own."""
-    for name, found in run.types.items():
-        both = [
-            stream.name
-            for stream in run.file.of_type(name)
-            if stream.name in run.own.keys() - run.own_failed.keys()
-            and stream.name in run.outcomes
-            and run.outcomes[stream.name].state != "failed"
-        ]
-        if both:
-            own = compared([run.own[stream] for stream in both])
-            one = compared([run.outcomes[stream] for stream in both], found.seconds)
-            yield f"type {name}, {len(both)} streams{_COLUMNS[11:]}"
-            yield _compared_row("one network each", own)
-            yield _compared_row("one shared network", one)
+    for name in run.types:
+        if found := comparison(run, name):
+            streams = next(iter(found.values())).streams
+            yield f"type {name}, {streams} streams{_COLUMNS[11:]}"
+            yield from (_compared_row(kind, each) for kind, each in found.items())
 
 
 def _compared_row(what: str, found: Compared) -> str:

@@ -1,10 +1,11 @@
 """Builds a forecaster: from steps to the part of a bundle.
 
-steps ─> calendar ─> origins: closed forms ─> stack ─> coupling ─> a network on top ─┐
-part of the manifest + network <─ intervals <─ choose a form <─ every form <─────────┘
+steps ─> calendar ─> origins: closed forms ─> stack ─> corrections ─> a network on top ─┐
+part of the manifest + network <─ intervals <─ choose a form <─ every form <────────────┘
 
-Calendar, coupling and network ship only if they gain enough. What one leaves is forecast by the
-next. A channel whose last value is a better forecast than all of these is held.
+The corrections are a coupling of the channels, and commands. Calendar, corrections and network ship
+only if they gain enough. What one leaves is forecast by the next. A channel whose last value is a
+better forecast than that with the coupling is held.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -23,7 +24,6 @@ from models.interpreter import ForecastNetwork, Runtime
 from models.manifest import (
     CalendarPart,
     Channel,
-    CouplingPart,
     ForecastPart,
     Imputation,
     Intervals,
@@ -32,8 +32,9 @@ from models.manifest import (
 from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
 from trainer.epochs import Epoch
-from trainer.forecast import calendar, calibrate, coupling, held, maps, origins, stack
-from trainer.forecast.calendar import Calendars, Moments
+from trainer.family import OnEpoch, unheard
+from trainer.forecast import calendar, calibrate, coupling, origins, stack
+from trainer.forecast.calendar import Calendars
 from trainer.forecast.choose import (
     BATCH,
     GATE_WINDOWS_MAX,
@@ -42,7 +43,7 @@ from trainer.forecast.choose import (
     predict,
     representative,
 )
-from trainer.forecast.held import Held
+from trainer.forecast.corrections import Corrected, Cutters, StepParts, closed_form, corrected
 from trainer.forecast.origins import Origin
 from trainer.forecast.stack import Choice, Evidence, Trial
 from trainer.forecast.windows import Cutter, Windows, joined
@@ -52,15 +53,7 @@ if TYPE_CHECKING:
     from trainer.forecast.fit import Learner
 
 Say = Callable[[str], None]
-
-
-class StepParts(NamedTuple):
-    """The steps of each part, (n, C) in the channels' units, NaN where missing."""
-
-    learn: Float32  # training and validation, in chronological order
-    trained: int  # number of first steps of ``learn`` to fit; the rest decides when to stop
-    calibrate: Float32  # determines form and intervals
-    moments: Moments | None = None  # the times of the steps; None: not known, so no calendar
+FORECASTER: Final = "forecaster"  # name of the network, in curves of its epochs
 
 
 class Form(NamedTuple):
@@ -87,9 +80,8 @@ class BuiltForecaster:
     network: Trial | None  # None: no network was tried
     epochs: list[Epoch]  # of the network that ships
     trials: list[ForecasterTrial]  # the chosen form first
-    coupling: Trial | None  # None: no coupling was tried
     calendar: Calendars | None  # None: no calendar was tried
-    held: Held
+    corrected: Corrected  # coupling, commands, and channels that are held
     channels: list[str]  # names of the scored channels
 
     def metrics(self) -> dict[str, Any]:
@@ -98,11 +90,9 @@ class BuiltForecaster:
             "choice": self.choice.as_json(),
             "evidence": self.evidence.as_json(),
             "network": None if self.network is None else self.network.as_json(),
-            "coupling": None if self.coupling is None else self.coupling.as_json(),
             "calendar": None if self.calendar is None else self.calendar.as_json(),
-            "held": self.held.as_json(self.channels),
             "quantization": [trial.as_json() for trial in self.trials],
-        }
+        } | self.corrected.metrics(self.channels)
         if self.epochs:
             best = next(epoch for epoch in reversed(self.epochs) if epoch.best)
             found["epochs"] = len(self.epochs)
@@ -117,7 +107,7 @@ def build(
     parts: StepParts,
     tflite_python: Path | None,
     say: Say,
-    progress_epochs: int = 1,
+    on_epoch: OnEpoch = unheard,
 ) -> BuiltForecaster:
     """Choose a forecaster, fit it, and choose its form.
 
@@ -127,7 +117,8 @@ def build(
         parts: the steps.
         tflite_python: a Python with ``tflite-runtime`` to check the forms on as well.
         say: called with each line of progress.
-        progress_epochs: epochs per line of progress; 0: no such lines.
+        on_epoch: called after each epoch, with the name of the network: ``forecaster``, which
+            ships, or ``forecaster.origin-N``, which is tried on the steps before the Nth origin.
 
     Raises:
         DataError: there is too little data for training or calibration.
@@ -144,21 +135,21 @@ def build(
     found = origins.evidence(rolled)
     choice = stack.choose(found)
     say(_choice_line(choice))
-    coupled = _coupled(cut, parts, channels, rolled, choice, settings, say)
-    networks = _Networks(coupled.learn, settings, say, progress_epochs)
-    left = rolled if coupled.part is None else _left(rolled, coupled.learn, settings)
+    added = corrected(cut, parts, channels, rolled, choice, settings, say)
+    networks = _Networks(added.learn, settings, say, on_epoch)
+    left = _left(rolled, added.learn, settings) if added.adds else rolled
     trial = _tried(left, choice, networks, settings, say)
     if trial is not None and trial.ships:
-        made = _with_network(coupled.cut, choice, trial, networks, settings)
+        made = _with_network(added.cut, choice, trial, networks, settings)
     else:
         inside = [
             (origin, learn)
-            for origin, learn in zip(rolled, coupled.learn, strict=True)
+            for origin, learn in zip(rolled, added.learn, strict=True)
             if origin.step < parts.trained
         ]
-        closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
-        made = _closed_alone(closed, coupled.cut, choice, inside, coupled.held.channels, settings)
-    closed, cut = made.closed, coupled.cut
+        closed = coupling.trimmed(closed_form(cut.train, choice, settings), settings)
+        made = _closed_alone(closed, added.cut, choice, inside, added.held.channels, settings)
+    closed, cut = made.closed, added.cut
     held_out = cut.calibrate.shortened(len(closed))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
     floating = convert(made.network, "float32")
@@ -173,9 +164,8 @@ def build(
         len(closed),
         len(scales),
         bool(made.epochs),
-        coupled.part,
+        added,
         None if usual is None else usual.part,
-        coupled.held.channels,
     )
     forms = _Forms(exported.networks, windows, made.earlier, shape, settings)
     return BuiltForecaster(
@@ -187,9 +177,8 @@ def build(
         network=trial,
         epochs=made.epochs,
         trials=trials,
-        coupling=coupled.trial,
         calendar=usual,
-        held=coupled.held,
+        corrected=added,
         channels=[channel.name for channel in channels],
     )
 
@@ -221,75 +210,16 @@ def _less(parts: StepParts, usual: Calendars, channels: Sequence[Channel]) -> St
     return parts._replace(learn=learn, calibrate=held_out)
 
 
-class _Coupled(NamedTuple):
-    """The coupling, if it ships, the cutters of what it leaves, and the channels that are held."""
-
-    trial: Trial | None  # None: it was not tried
-    part: CouplingPart | None  # None: it does not ship
-    cut: Cutters
-    learn: list[Cutter]  # by origin, without what was known at the origin
-    held: Held
-
-
-def _coupled(
-    cut: Cutters,
-    parts: StepParts,
-    channels: Sequence[Channel],
-    rolled: Sequence[Origin],
-    choice: Choice,
-    settings: ForecastTable,
-    say: Say,
-) -> _Coupled:
-    """Fit a coupling of the channels to the errors of the closed form, if that gains enough."""
-    count = len(channels)
-    plain = [cut.learn] * len(rolled)
-    alone = held.judge(rolled, cut.learn, plain, choice.weights, count, settings)
-    none = _Coupled(None, None, cut, plain, alone)
-    if not settings.coupling.tried or len(rolled) < 2 or count < 2:
-        return none
-    learn, held_out = (_steps(part, channels, settings) for part in (parts.learn, parts.calibrate))
-    found = coupling.judge(rolled, cut.learn, learn, choice.weights, settings)
-    say(_coupling_line(found))
-    if not found.trial.ships:
-        return none._replace(trial=found.trial)
-    share = found.trial.share
-    earlier = [cut.learn.less(coupling.part_of(adds, share, ())) for adds in found.added]
-    kept = held.judge(rolled, cut.learn, earlier, choice.weights, count, settings)
-    closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
-    fitted = coupling.fit(cut.train, learn, closed, found.penalty, settings).without(kept.channels)
-    added = fitted.added(learn.values, share)
-    if learn.plannable:
-        left = cut.train.less(added)
-        fitted = coupling.with_effects(fitted, left, learn, closed, found.penalty, kept.channels)
-    less = Cutters(
-        cut.learn.less(added),
-        cut.train.less(added),
-        cut.validate.less(fitted.added(learn.values[cut.validated :], share)),
-        cut.calibrate.less(fitted.added(held_out.values, share)),
-        cut.validated,
-    )
-    earlier = [cut.learn.less(coupling.part_of(adds, share, kept.channels)) for adds in found.added]
-    return _Coupled(found.trial, fitted.part(share), less, earlier, kept)
-
-
 def _left(
     rolled: Sequence[Origin], learn: Sequence[Cutter], settings: ForecastTable
 ) -> list[Origin]:
-    """Return the origins with windows of what the coupling leaves."""
+    """Return the origins with windows of what the corrections leave."""
     random = np.random.default_rng(settings.fit.seed)
     share = settings.fit.trend_share
     return [
         origin._replace(judged=cutter.cut_with_trends(origin.places, share, random))
         for origin, cutter in zip(rolled, learn, strict=True)
     ]
-
-
-def _steps(values: Float32, channels: Sequence[Channel], settings: ForecastTable) -> coupling.Steps:
-    center = np.array([channel.center for channel in channels])
-    scale = np.array([channel.scale for channel in channels])
-    names = [channel.name for channel in channels]
-    plannable = [names.index(name) for name in settings.coupling.plannable]
-    return coupling.Steps(((values - center) / scale).astype(np.float32), plannable)
 
 
 class _Made(NamedTuple):
@@ -306,7 +236,7 @@ def _with_network(
 ) -> _Made:
     from trainer.forecast.network import on_top
 
-    closed = _closed(cut.train, choice, settings)
+    closed = closed_form(cut.train, choice, settings)
     epochs = networks.fit(cut.train, cut.validate, closed)
     return _Made(on_top(networks.network, closed, trial.share), closed, epochs, [])
 
@@ -351,14 +281,6 @@ def _judged(
     return Judged(windows, median[:, :, None] + distances)
 
 
-def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
-    """Return the chosen mix of closed forms, fitted on the whole training part."""
-    moments = maps.Moments.empty(settings)
-    random = np.random.default_rng(settings.fit.seed)
-    moments.add(train, train.some(maps.WINDOWS_MAX), settings.fit.trend_share, random)
-    return origins.mixed(maps.fitted(moments, settings), choice.weights)
-
-
 def _tried(
     rolled: Sequence[Origin], choice: Choice, networks: _Networks, settings: ForecastTable, say: Say
 ) -> Trial | None:
@@ -368,16 +290,6 @@ def _tried(
     found = origins.try_network(rolled, choice.weights, networks.forecasts, settings.choice)
     say(_network_line(found, len(rolled)))
     return found
-
-
-class Cutters(NamedTuple):
-    """The cutters for the windows of each part."""
-
-    learn: Cutter  # training and validation
-    train: Cutter
-    validate: Cutter
-    calibrate: Cutter
-    validated: int  # first step of ``validate`` among those of ``learn``
 
 
 def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutters:
@@ -411,9 +323,9 @@ class _Networks:
     """Fits networks on top of closed forms, one after the other with the same learner."""
 
     def __init__(
-        self, learn: Sequence[Cutter], settings: ForecastTable, say: Say, progress: int
+        self, learn: Sequence[Cutter], settings: ForecastTable, say: Say, on_epoch: OnEpoch
     ) -> None:
-        self._learn, self._settings, self._say, self._progress = learn, settings, say, progress
+        self._learn, self._settings, self._say, self._on_epoch = learn, settings, say, on_epoch
 
     @functools.cached_property
     def _learner(self) -> Learner:
@@ -426,11 +338,14 @@ class _Networks:
         """The network of the last fit; it predicts the residual of the closed form."""
         return self._learner.network
 
-    def fit(self, train: Cutter, validate: Cutter, closed: Float32) -> list[Epoch]:
-        """Fit the network on top of a map (L, H)."""
+    def fit(
+        self, train: Cutter, validate: Cutter, closed: Float32, name: str = FORECASTER
+    ) -> list[Epoch]:
+        """Fit the network on top of a map (L, H); ``name``: of the network, for its curve."""
         from trainer.forecast.fit import fit
 
-        return fit(self._learner, train, validate, closed, self._tell)
+        tell = functools.partial(self._on_epoch, name)
+        return fit(self._learner, train, validate, closed, tell)
 
     def forecasts(self, number: int, origin: Origin, closed: Float32) -> Float32:
         """Return the forecasts, (n, H), of closed form plus network, fitted before an origin.
@@ -444,16 +359,12 @@ class _Networks:
         if len(train.places) == 0 or len(validate.places) == 0:
             train = validate = learn.only(learn.ending(0, origin.step))
         self._say(f"trying a network on the steps before number {origin.step}")
-        self.fit(train, validate, closed)
+        self.fit(train, validate, closed, f"{FORECASTER}.origin-{number + 1}")
         middle = len(settings.quantiles) // 2
         contexts = origin.judged.context
         batches = [contexts[begin : begin + BATCH] for begin in range(0, len(contexts), BATCH)]
         added = [np.asarray(self.network(batch)["quantiles"])[:, :, middle] for batch in batches]
         return np.asarray(contexts @ closed + np.concatenate(added), np.float32)
-
-    def _tell(self, epoch: Epoch) -> None:
-        if self._progress and epoch.number % self._progress == 0:
-            self._say(_line(epoch, self._settings))
 
 
 def check_length(part: str, found: int, needed: int) -> None:
@@ -484,9 +395,8 @@ class _Shape(NamedTuple):
     context: int  # L, steps
     channels: int  # C
     encoder: bool  # False: only a linear map
-    coupling: CouplingPart | None
+    added: Corrected
     calendar: CalendarPart | None
-    held: list[int]  # channels whose forecast is their last value
 
 
 class _Forms:
@@ -511,7 +421,7 @@ class _Forms:
         """Return a form with its intervals."""
         network = self._networks[name]
         quantiles = _holding(
-            predict(network, self._windows.context), self._windows, self._shape.held
+            predict(network, self._windows.context), self._windows, self._shape.added.held.channels
         )
         channels = self._shape.channels
         windows = joined([self._windows, *(one.windows for one in self._earlier)])
@@ -546,9 +456,10 @@ def _part(
         layers=network.layers if encoder else 0,
         imputation=Imputation(**settings.imputation.model_dump()),
         intervals=intervals,
-        coupling=shape.coupling,
+        coupling=shape.added.coupling_part,
         calendar=shape.calendar,
-        held=shape.held,
+        commands=shape.added.commands_part,
+        held=shape.added.held.channels,
         quantization=quantization,
     )
 
@@ -567,15 +478,6 @@ def _network_line(trial: Trial, count: int) -> str:
     )
 
 
-def _coupling_line(found: coupling.Judgement) -> str:
-    trial = found.trial
-    verdict = "ships" if trial.ships else "does not ship"
-    return (
-        f"coupling of the channels, penalty {found.penalty:g}: gains {trial.gain:.4f}, standard"
-        f" error {trial.standard_error:.4f}; it {verdict}"
-    )
-
-
 def _calendar_lines(found: Calendars) -> list[str]:
     lines = [
         f"calendar, hours of the {cycle} in {found.zone}: gains {trial.gain:.4f}, standard error"
@@ -583,14 +485,6 @@ def _calendar_lines(found: Calendars) -> list[str]:
         for cycle, trial in found.trials.items()
     ]
     return lines or ["calendar: too few steps to find what is usual at each hour"]
-
-
-def _line(epoch: Epoch, settings: ForecastTable) -> str:
-    return (
-        f"forecaster epoch {epoch.number:2d}/{settings.fit.epochs}  loss {epoch.loss:.5f}"
-        f"  validation {epoch.validation_loss:.5f}{' *' if epoch.best else '  '}"
-        f"  {epoch.seconds:.1f} s"
-    )
 
 
 def _gate_line(trial: ForecasterTrial) -> str:

@@ -29,7 +29,15 @@ DECISION: Final = "fieldwatch.decision"  # the last one about this version, in w
 STREAM: Final = "fieldwatch.stream"  # of a run
 PROCESS: Final = "fieldwatch.process"  # host, process and its start; of a run
 ERROR: Final = "fieldwatch.error"  # of a run that failed
-OWN: Final = "fieldwatch."
+STUDY: Final = "fieldwatch.study"  # of a run that is a search, see ``trainer.registry.study``
+TRIAL: Final = "fieldwatch.trial"  # number in the search, from 1; of a run that is a trial
+STATE: Final = "fieldwatch.state"  # complete, pruned, failed or interrupted; of a trial
+PRUNED: Final = "fieldwatch.pruned_epoch"  # after which a trial was stopped early
+BEST: Final = "fieldwatch.best"  # JSON: the settings that a search found best
+FILE: Final = "fieldwatch.file."  # and a path below the run: sha256 of a file that was added later
+# tags of a run that MLflow's pages use
+RUN_NAME: Final = "mlflow.runName"
+PARENT: Final = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,9 @@ class Registry:
         self.store = Store(settings, directory)
 
     @contextlib.contextmanager
-    def run(self, stream: str, tags: Mapping[str, str] = {}) -> Iterator[Run]:
+    def run(
+        self, stream: str, tags: Mapping[str, str] = {}, again: str | None = None
+    ) -> Iterator[Run]:
         """Record a training of a stream: the run is open inside the block.
 
         If the block raises, the run has failed. It has the error as a tag and a file with the
@@ -69,15 +71,18 @@ class Registry:
         Args:
             stream: name of the registered model.
             tags: of people, for the run.
+            again: id of a run that has ended, to go on with; None: a new run.
 
         """
         check_name(stream)
-        run = Run(self.store, stream, tags)
+        run = Run(self.store, stream, tags, again)
         try:
             yield run
         finally:
             error = sys.exc_info()[1]
-            if error is None:
+            if run.ended:
+                pass
+            elif error is None:
                 run.end(None)
             else:
                 with contextlib.suppress(RegistryError):  # the error of the block is told

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from models.bundle import Bundle
 from models.manifest import TRAINING
@@ -16,11 +16,13 @@ from trainer.config import Config
 from trainer.epochs import Epoch
 from trainer.registry.errors import RegistryError
 from trainer.registry.figures import metrics_of, parameters_of
-from trainer.registry.records import ERROR, PROCESS, STREAM, Version
+from trainer.registry.records import ERROR, PROCESS, RUN_NAME, STREAM, Version
 from trainer.registry.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Param
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 _VALUE_MAX: Final = 6000  # characters that MLflow keeps of a parameter
 _PER_CALL: Final = 100  # parameters, or metrics, that MLflow takes at once
@@ -38,11 +40,20 @@ class Run:
 
     """
 
-    def __init__(self, store: Store, stream: str, tags: Mapping[str, str]) -> None:
+    def __init__(
+        self, store: Store, stream: str, tags: Mapping[str, str], again: str | None = None
+    ) -> None:
+        """Begin a run, or go on with ``again``, the id of one that has ended."""
         self._store, self.stream = store, stream
-        own = {STREAM: stream, PROCESS: process(), "mlflow.runName": stream}
+        own = {STREAM: stream, PROCESS: process(), RUN_NAME: stream}
         with store.writing():
-            begun = store.client.create_run(store.experiment, tags=own | dict(tags))
+            if again is None:
+                begun = store.client.create_run(store.experiment, tags=own | dict(tags))
+            else:
+                store.client.set_tag(again, PROCESS, process())  # first: ``verify`` looks at it
+                store.client.update_run(again, "RUNNING")
+                begun = store.client.get_run(again)
+        self.ended = False
         self.id: str = begun.info.run_id
         self.uri: str = begun.info.artifact_uri  # of the folder with its files
         self.version: Version | None = None  # that came of it
@@ -111,16 +122,19 @@ class Run:
     def end(self, error: BaseException | None, traceback: str = "") -> None:
         """End the run; ``error``: what ended it, None if it is done."""
         if isinstance(error, KeyboardInterrupt):
-            self._terminate("KILLED")
+            self.terminate("KILLED")
             return
         if error is not None:
             self.tag(ERROR, printable(str(error) or type(error).__name__)[:_ERROR_MAX])
-            self.text("traceback.txt", traceback)
-        self._terminate("FINISHED" if error is None else "FAILED")
+            if traceback:
+                self.text("traceback.txt", traceback)
+        self.terminate("FINISHED" if error is None else "FAILED")
 
-    def _terminate(self, status: str) -> None:
+    def terminate(self, status: Status) -> None:
+        """End the run with a status of MLflow's."""
         with self._store.writing():
             self._store.client.set_terminated(self.id, status)
+        self.ended = True
 
     def _points(self, numbers: Mapping[str, float], step: int) -> None:
         from mlflow.entities import Metric

@@ -21,6 +21,7 @@ from trainer.registry.errors import RegistryError
 from trainer.registry.settings import RegistryTable
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run as FoundRun
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
 
@@ -94,6 +95,27 @@ class Store:
         with lock, self.reading():
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    def runs(self, asked: str = "", deleted: bool = False) -> Iterator[FoundRun]:
+        """Yield runs of the experiment, the newest first.
+
+        Args:
+            asked: filter of MLflow, such as "attributes.status = 'RUNNING'"; "": all.
+            deleted: those that are marked as deleted, too.
+
+        """
+        from mlflow.entities import ViewType
+
+        kind, token = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY, None
+        while True:
+            with self.reading():
+                page = self.client.search_runs(
+                    [self.experiment], asked, run_view_type=kind, page_token=token
+                )
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def download(self, uri: str, name: str, folder: Path) -> Path:
         """Copy the file ``name`` below a URI into a folder; return its path there."""

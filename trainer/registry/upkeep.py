@@ -70,7 +70,7 @@ def verify(registry: Registry) -> Iterator[Finding]:
     for version in versions:
         yield from _of_version(registry, version)
     registered = {version.run for version in versions}
-    for run in _runs(registry):
+    for run in registry.store.runs(deleted=True):
         if run.info.run_id not in registered:
             yield from _of_run(registry, run)
     yield from _strays(registry)
@@ -135,21 +135,6 @@ def _is_run(registry: Registry, name: str) -> bool:
             return False
         raise RegistryError(f"{registry.store.where}: {error}") from error
     return True
-
-
-def _runs(registry: Registry) -> Iterator[FoundRun]:
-    from mlflow.entities import ViewType
-
-    store, token = registry.store, None
-    while True:
-        with store.reading():
-            page = store.client.search_runs(
-                [store.experiment], run_view_type=ViewType.ALL, page_token=token
-            )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _is_gone(tag: str) -> bool:

@@ -54,8 +54,21 @@ function axes(words) {
 const clockTimes = (words) => (_, ticks, __, ___, step) => ticks.map((tick) => {
   const options = step >= 86400 ? { day: "numeric", month: "short" }
     : { hourCycle: "h23", hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
-  return new Date((tick + words.offset_s) * 1000).toLocaleString(document.documentElement.lang, { ...options, timeZone: "UTC" });
+  return onClock(words, tick).toLocaleString(document.documentElement.lang, { ...options, timeZone: "UTC" });
 });
+
+// a moment whose parts in UTC are those of the gateway's clock, which summer time may have changed since
+function onClock(words, time) {
+  let [, offset] = words.offsets[0];
+  for (const [since, then] of words.offsets) if (since <= time) offset = then;
+  return new Date((time + offset) * 1000);
+}
+
+// the same for uPlot, which reads local parts: its ticks are at the gateway's full hours and midnights
+const clockDate = (words) => (time) => {
+  const at = onClock(words, time);
+  return new Date(at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate(), at.getUTCHours(), at.getUTCMinutes(), at.getUTCSeconds(), at.getUTCMilliseconds());
+};
 
 class Charts {
   constructor(box) {
@@ -154,7 +167,7 @@ class Charts {
     const box = this.area.appendChild(element("div", undefined, { class: "plot" }));
     box.appendChild(element("h3", title));
     const options = {
-      width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands,
+      width: this.box.clientWidth, height: HEIGHT, axes: axes(this.words), bands, tzDate: clockDate(this.words),
       scales: { x: { min: this.from, max: this.to }, y: range ? { range } : {} }, legend: { show: series.length > 3, live: false },
       cursor: { sync: { key: "charts" }, drag: { setScale: false } },
       series: [{ label: this.words.time }, ...series], plugins: [marks(lines)],
@@ -202,7 +215,7 @@ class Charts {
     const shown = (value) => value === null ? "–" : value.toLocaleString(document.documentElement.lang, { maximumSignificantDigits: 4 });
     for (let at = 0; at < this.data.times.length; at += step) {
       const row = rows.appendChild(element("tr"));
-      const time = new Date((this.data.times[at] + this.words.offset_s) * 1000);
+      const time = onClock(this.words, this.data.times[at]);
       row.appendChild(element("th", time.toLocaleString(document.documentElement.lang, { timeZone: "UTC" }), { scope: "row" }));
       for (const one of this.data.channels) row.appendChild(element("td", shown(one.mean[at])));
       row.appendChild(element("td", shown(this.data.score_max[at])));
@@ -234,7 +247,7 @@ class Foretold {
       const data = await load(`/streams/${this.box.dataset.stream}/forecast.json?${new URLSearchParams(plans.map((plan) => ["plan", plan]))}`);
       if (asked === this.asked) { this.data = data; this.draw(); }
       return data;
-    } finally { if (asked === this.asked) this.told.textContent = ""; }
+    } finally { if (asked === this.asked) this.told.textContent = this.words[this.data?.stands_in] || ""; }
   }
 
   async compare(area) {
@@ -272,7 +285,7 @@ class Foretold {
     const lines = this.data.limits.filter((one) => one.channel === channel.name).map((one) => ({ y: one.value, shade: color("--high") }));
     const part = this.area.appendChild(element("div", undefined, { class: "plot" })), title = this.data.titles[channel.name];
     part.appendChild(element("h3", channel.unit ? `${title} (${channel.unit})` : title));
-    const plot = new uPlot({ width: this.box.clientWidth, height: 160, axes: axes(this.words), series, bands, legend: { show: false }, plugins: [marks(lines)] }, joined, part);
+    const plot = new uPlot({ width: this.box.clientWidth, height: 160, axes: axes(this.words), tzDate: clockDate(this.words), series, bands, legend: { show: false }, plugins: [marks(lines)] }, joined, part);
     plot.root.querySelector("canvas").setAttribute("role", "img");
     plot.root.querySelector("canvas").setAttribute("aria-label", title);
     return plot;
@@ -327,9 +340,9 @@ class WhatIf {
     form.hidden = true;
   }
 
-  // the channels as the bundle has them; those that cannot be set are there, too, and say so
+  // the channels and commands as the bundle has them; those that cannot be set say so
   offer(data) {
-    this.channels = data.channels.map(({ name, unit }) => ({ name, title: unit ? `${data.titles[name]} (${unit})` : data.titles[name], able: data.plannable.includes(name) }));
+    this.channels = [...data.channels, ...data.commands].map(({ name, unit }) => ({ name, title: unit ? `${data.titles[name]} (${unit})` : data.titles[name], able: data.plannable.includes(name) }));
     const able = data.plannable.length;
     this.form.querySelector(".hint").textContent = !able ? this.words.none_plannable : able < this.channels.length ? this.words.why_not : "";
     this.form.hidden = false;

@@ -59,16 +59,16 @@ function replaceNav(page) {
   if (old && now) replace(old, now);
 }
 
-function heardOf(event) {
-  const news = JSON.parse(event.data);
-  heard = Date.now();
-  const now = Date.now() / 1000 - news.now;
+// kind: "alarms" if they changed, "values" now and then; at: when it came, milliseconds
+function heardOf(kind, news, at) {
+  heard = at;
+  const now = at / 1000 - news.now;
   if (Math.abs(now - ahead) > CLOCK_S / 2) ahead = Math.round(now); // else it is said again and again
   say(Math.abs(ahead) > CLOCK_S ? body.dataset.clock.replace("{seconds}", String(ahead)) : "");
   title(news.unacknowledged);
   if (unacknowledged !== null && news.unacknowledged > unacknowledged) call();
   unacknowledged = news.unacknowledged;
-  if (event.type === "alarms" || !fresh || news.row !== row) refresh();
+  if (kind === "alarms" || !fresh || news.row !== row) refresh();
   else if (!document.querySelector(".alarm-view, .chart")) refresh();
   if (writing()) setFresh(true); // nothing is refreshed then; the agent refuses an old revision
 }
@@ -137,29 +137,34 @@ document.getElementById("sound-test").addEventListener("click", () => {
 });
 silence.addEventListener("click", () => { quietUntil = Date.now() + 300000; silence.hidden = true; });
 
-let source;
+// what tells of changes: see events.js
+let port = null;
+function disconnect() {
+  port?.postMessage("leave");
+  port?.terminate?.();
+  port = null;
+}
 function connect() {
-  source?.close();
-  source = new EventSource("/events");
-  source.addEventListener("alarms", heardOf);
-  source.addEventListener("values", heardOf);
-  source.addEventListener("error", () => {
+  disconnect();
+  port = window.SharedWorker ? new SharedWorker(body.dataset.events).port : new Worker(body.dataset.events);
+  port.onmessage = ({ data: told }) => {
+    if (told.kind !== "lost") { heardOf(told.kind, told.data, told.heard); return; }
     say(body.dataset.lost);
     setFresh(false);
-    if (source.readyState !== EventSource.CLOSED) return;
-    setTimeout(connect, CALM_MS);
-    refresh(); // which shows the log-in, if that is why
-  });
+    if (told.ended) refresh(); // which shows the log-in, if that is why
+  };
 }
+function reconnect() { setFresh(false); connect(); }
 connect();
 setInterval(() => { // a phone that sleeps hears nothing, and its connection may hang
-  if (Date.now() - heard < STALE_MS) return;
+  if (!port || Date.now() - heard < STALE_MS) return;
   say(body.dataset.stale);
   setFresh(false);
   if (Date.now() - heard > 2 * STALE_MS) { heard = Date.now() - STALE_MS; connect(); }
 }, 1000);
-addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "visible" && Date.now() - heard > STALE_MS / 2) { setFresh(false); connect(); }
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "visible") { if (!port || Date.now() - heard > STALE_MS / 2) reconnect(); }
+  else if (!window.SharedWorker) disconnect(); // for the tabs that are seen
 });
-addEventListener("pagehide", () => source?.close());
-addEventListener("pageshow", (event) => { if (event.persisted) { setFresh(false); connect(); } }); // back from the cache
+addEventListener("pagehide", disconnect);
+addEventListener("pageshow", (event) => { if (event.persisted) reconnect(); }); // back from the cache

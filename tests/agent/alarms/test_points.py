@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -131,6 +132,63 @@ def test_a_shelving_moves_with_the_clock_and_never_lasts_longer_than_a_new_one()
     later.restore({KEY: wrong}, 1000.0)
     later.tick(1000.0 + 8 * HOUR_S)
     assert later.states() == {"UNACK": 1}
+
+
+HEAD = [{"channel": "head"}]
+SPEED = [{"channel": "speed"}, {"channel": "flow"}]
+
+
+@pytest.mark.parametrize(
+    ("shelved", "over", "then", "state"),
+    [
+        ({"channels": FLOW}, False, {"channels": SPEED, "during": 1}, "UNACK"),
+        ({"channels": FLOW}, False, {"channels": FLOW, "during": 1}, "UNACK"),
+        ({"channels": FLOW}, True, {"channels": HEAD}, "SHLVD"),  # its own once more
+        ({"channels": FLOW}, True, {"channels": SPEED}, "UNACK"),
+        ({"channels": FLOW, "course": "spike"}, True, {"channels": FLOW}, "SHLVD"),
+        (
+            {"channels": FLOW, "course": "spike"},
+            True,
+            {"channels": FLOW, "course": "persistent"},
+            "UNACK",
+        ),
+        (
+            {"channels": FLOW, "course": "persistent"},
+            True,
+            {"channels": FLOW, "course": "spike"},
+            "SHLVD",
+        ),
+        ({"kind": "missing", "channels": FLOW}, True, {"channels": FLOW[:1]}, "SHLVD"),
+        ({"kind": "missing", "channels": FLOW[:1]}, True, {"channels": FLOW}, "UNACK"),
+        ({"kind": "silent"}, True, {}, "SHLVD"),
+    ],
+)
+def test_a_shelving_covers_one_fault_and_not_another_one_of_its_point(
+    shelved: dict[str, Any], over: bool, then: dict[str, Any], state: str
+) -> None:
+    points = Points({})
+    first = alarm(**shelved)
+    points.take(first, 0.0)
+    points.ask(Request("shelved", first, "maria", "terminal", 1, "noon", HOUR_S), 0.0)
+    if over:
+        points.take(first | {"state": "closed"}, 1.0)
+    _, changed = points.drain()
+    (key,) = changed
+    again = Points({})  # a restart forgets none of it
+    again.restore({key: Standing.of(json.loads(json.dumps(changed[key].to_json())))}, 1.0)
+    again.take(alarm(2, kind=first["kind"], **then), 2.0)
+    (raised,) = again.drain()[0]
+    assert (raised.what, raised.after, raised.announces) == ("raised", state, state == "UNACK")
+    assert (raised.reason is not None) == (state == "UNACK")
+    assert again.not_normal()[0][1].shelved_s == (2.0 if state == "UNACK" else 0.0)
+
+
+def test_a_shelving_of_an_older_version_covers_all_of_its_point() -> None:
+    points = Points({})
+    old = {"condition": "active", "shelving": [0.0, 9.0, False], "number": 1, "open": [1]}
+    points.restore({KEY: Standing.of(old | {"revision": 2})}, 0.0)
+    points.take(alarm(2, channels=FLOW, during=1), 1.0)
+    assert points.states() == {"SHLVD": 1}
 
 
 def test_a_note_is_taken_of_an_alarm_that_is_over_and_a_handling_is_not() -> None:

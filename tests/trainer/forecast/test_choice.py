@@ -8,8 +8,11 @@ import pytest
 from models.messages import Float32, Float64
 from tests.trainer.forecast.conftest import channels
 from trainer.config import ChoiceTable, ForecastTable
+from trainer.epochs import Epoch
+from trainer.family import OnEpoch, unheard
 from trainer.forecast import maps, origins, stack
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.stack import STACK, Evidence
 from trainer.forecast.windows import Cutter
 
@@ -47,11 +50,13 @@ def chaos(rows: int) -> Float32:
     return values.astype(np.float32)
 
 
-def built(values: Float32, network: bool, **changes: object) -> BuiltForecaster:
+def built(
+    values: Float32, network: bool, on_epoch: OnEpoch = unheard, **changes: object
+) -> BuiltForecaster:
     settings = ForecastTable.model_validate(SETTINGS | changes | {"choice": {"network": network}})
     rows, count = values[:, None], len(values)
     parts = StepParts(rows[: count * 3 // 4], count * 2 // 3, rows[count * 3 // 4 :])
-    return build(settings, channels(1), parts, None, lambda line: None)
+    return build(settings, channels(1), parts, None, lambda line: None, on_epoch)
 
 
 def test_where_days_repeat_the_season_ships() -> None:
@@ -72,13 +77,20 @@ def test_where_the_law_is_linear_a_ridge_map_ships_and_no_network() -> None:
 
 
 def test_where_no_linear_law_is_a_network_ships() -> None:
-    found = built(chaos(3000), network=True, horizon_steps=1)
+    heard: dict[str, list[Epoch]] = {}
+
+    def hear(network: str, epoch: Epoch) -> None:
+        heard.setdefault(network, []).append(epoch)
+
+    found = built(chaos(3000), network=True, on_epoch=hear, horizon_steps=1)
     assert found.network is not None
     assert found.network.ships
     assert found.shipped.part.layers == 1
     assert len(found.network.closed) == 4
     assert np.mean(found.network.network) < 0.5 * np.mean(found.network.closed)
     assert found.network.gain > found.network.standard_error
+    assert list(heard) == [*(f"forecaster.origin-{at}" for at in (4, 3, 2, 1)), "forecaster"]
+    assert heard["forecaster"] == found.epochs
 
 
 @pytest.mark.parametrize("seed", range(5))

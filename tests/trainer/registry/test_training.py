@@ -12,6 +12,7 @@ from tests.trainer.test_cli import run
 from trainer import config
 from trainer.config import Config
 from trainer.prepared import prepare_data
+from trainer.registry import training
 from trainer.registry.identity import lineage_digest
 
 TEXT = CONFIG.partition("[forecast]")[0].replace("epochs = 20", "epochs = 2")
@@ -52,6 +53,28 @@ def test_train_records_itself_and_registers_a_good_bundle(
     file = config.read(path)
     digest = lineage_digest(file.config, prepare_data(file, lambda line: None).used.digest)
     assert registry.trained("tiny", digest) == version
+
+
+def test_the_curve_of_the_forecaster_can_be_seen_while_it_is_trained(
+    tmp_path: Path, template: Path
+) -> None:
+    path = write_project(tmp_path)
+    forecast = CONFIG[CONFIG.index("[forecast]") : CONFIG.index("[evaluate]")]
+    path.write_text(f"{TEXT}{forecast}")
+    registry = opened(tmp_path, template)
+    client, seen = registry.store.client, list[tuple[str, list[int]]]()
+
+    def say(line: str) -> None:
+        if line.startswith("forecaster epoch"):
+            (going,) = client.search_runs([registry.store.experiment])
+            (name,) = (
+                name for name in going.data.metrics if "forecaster" in name and "valid" in name
+            )
+            points = client.get_metric_history(going.info.run_id, name)
+            seen.append((going.info.status, [point.step for point in points]))
+
+    training.train(registry, config.read(path), tmp_path / "made", None, say)
+    assert seen == [("RUNNING", [1]), ("RUNNING", [1, 2]), ("RUNNING", [1, 2, 3])]
 
 
 def test_a_bundle_that_fails_its_gates_has_a_run_and_no_version(
