@@ -118,7 +118,8 @@ release: $(VENV)/dev.stamp
 	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
 	@$(MAKE) wheel
-	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} $(ARGS) || exit 1; done
+	echo $(RELEASED) | tr ' :' '\n ' | xargs -L 1 -P $(shell nproc) \
+		sh -ec 'scripts/build-deb --arch "$$0" --python "$$1" $(ARGS)'
 	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
 
 # --strict: a package that the index knows nothing of is not taken for a sound one
