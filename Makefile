@@ -17,9 +17,9 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-tflite \
+.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-arch test-tflite \
 	test-systemd smoke-containers bench proof proof-kills proof-cuts proof-data proof-fleet proof-registry soak parts \
-	assets pictures clean
+	assets pictures film measure-service clean
 
 help:
 	@echo "make demo          show the main job on a simulated pump (ARGS='--seconds 90 --fault blocked_valve')"
@@ -31,7 +31,11 @@ help:
 	@echo "make zoo           train the reference bundle in models/zoo again"
 	@echo "make assets        get the third-party files of the local page again, and compare them"
 	@echo "make pictures      take the pictures of the pages in docs/images again"
+	@echo "make film          type docs/five-minutes.film in a clean Debian, and write its pictures and times (SUITE=trixie;"
+	@echo "                   needs root)"
 	@echo "make bench         measure speed, detection on the simulated pump, what kill -9 costs, what a window costs"
+	@echo "make measure-service  measure memory, CPU time and start of the service in a clean Debian (SUITE=trixie; needs"
+	@echo "                   root, and empties this machine's cache)"
 	@echo "make proof         what takes minutes, root or recordings: kills, power cuts, two writers at once, systemd,"
 	@echo "                   benchmarks on DATA=$(DATA); fails, after the rest, where a part cannot run; 20 minutes"
 	@echo "make soak          kill the agent 600 times, cut the power 200 times, a week without a broker, an"
@@ -42,12 +46,16 @@ help:
 	@echo "make release       build wheel and Debian packages, and sign the list of them (KEY=release.key)"
 	@echo "make audit         look up the gateway's packages in the list of known vulnerabilities; a step of a release"
 	@echo "make lock          choose the gateway's packages anew, with their hashes: requirements/"
-	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie; needs root)"
+	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie or noble;"
+	@echo "                   needs root)"
+	@echo "make test-arch     install the Debian package and the offline bundle in a clean, emulated system (ARCH=arm64 or"
+	@echo "                   armhf, SUITE=bookworm or trixie; needs root); half an hour, a step of a release"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
-	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman; BASE=IMAGE"
+	@echo "                   builds on another image, BROKER_IMAGE and POSTGRES_IMAGE are the other two)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -88,6 +96,12 @@ pictures: $(VENV)/dev.stamp parts
 	$(BIN)/python -m tests.bench.pictures
 	$(BIN)/python -m tests.bench.registry_pictures
 
+film: export FILM ?= Debian on a machine with $(shell nproc) cores
+film: test-deb
+
+measure-service: wheel $(VENV)/dev.stamp
+	scripts/measure-service $(SUITE)
+
 wheel: $(BIN)/python
 	@rm -rf dist
 	@scripts/build-wheel $(BIN)/python
@@ -104,7 +118,8 @@ release: $(VENV)/dev.stamp
 	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
 	@$(MAKE) wheel
-	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} || exit 1; done
+	echo $(RELEASED) | tr ' :' '\n ' | xargs -L 1 -P $(shell nproc) \
+		sh -ec 'scripts/build-deb --arch "$$0" --python "$$1" $(ARGS)'
 	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
 
 # --strict: a package that the index knows nothing of is not taken for a sound one
@@ -117,6 +132,9 @@ lock: $(VENV)/dev.stamp
 
 test-deb: wheel $(VENV)/dev.stamp
 	scripts/test-deb $(SUITE)
+
+test-arch: wheel $(VENV)/dev.stamp
+	scripts/test-arch $(ARCH) $(SUITE)
 
 test-wheel: wheel parts
 	scripts/test-wheel "$(PYTHON)"

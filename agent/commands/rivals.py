@@ -23,14 +23,15 @@ import numpy as np
 from agent.bundles.ledger import copy_of_other
 from agent.bundles.load import load
 from agent.commands.forecast import adapted_offsets
-from agent.commands.in_force import in_force
+from agent.commands.in_force import Unforeseen, in_force, no_forecast
 from agent.commands.life import life
 from agent.commands.past_steps import Steps, past_steps
 from agent.config import load as configuration
 from agent.config.load import AgentConfig, StreamTable
 from agent.store.reader import Reader
+from agent.wording.message import Message
 from models.detector import Detector
-from models.errors import BundleError, DataError
+from models.errors import BundleError
 from models.forecaster import Forecaster
 from models.manifest import STEPS_MAX, Channel, ForecastPart, Sampling
 from models.messages import Float32, Float64, Forecast, Int64, NoForecast
@@ -271,10 +272,8 @@ def _candidates(lines: Sequence[_Line], steps: Steps) -> Int64:
 def _refuse_short(ours: _Line, steps: Steps) -> None:
     if not len(steps.numbers) or not len(_candidates([ours], steps)):
         needed, stored = _needed_s([ours], steps, 1)
-        raise DataError(
-            f"no comparison: short history: {stored:g} s are stored, {needed:g} s are needed: the"
-            " context of a forecast, its horizon, and a stride"
-        )
+        lengths = {"stored": f"{stored:g}", "needed": f"{needed:g}"}
+        raise Unforeseen(Message("forecast.rivals_short", lengths))
 
 
 def _needed_s(lines: Sequence[_Line], steps: Steps, origins: int) -> tuple[float, float]:
@@ -338,10 +337,7 @@ def _shared(made: _Made, tried: Sequence[int]) -> tuple[list[int], dict[Name, Ab
     if not shared:
         refused = made["forecast"][tried[-1]]
         assert isinstance(refused, NoForecast)
-        raise DataError(
-            f"no comparison: no forecast could be made at any of {len(tried)} past times; at the"
-            f" last: {refused.reason.replace('_', ' ')}: {refused.detail}"
-        )
+        raise no_forecast("rivals_none", refused, tried=str(len(tried)))
     absent, usual = dict[Name, Absent](), len(shared)
     for name, ones in made.items():
         able = _able(ones, shared)

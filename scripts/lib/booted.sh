@@ -2,7 +2,7 @@
 # They call take_copy SYSTEM, boot, and inside. Needs root and systemd-nspawn.
 # shellcheck shell=bash
 unit=fieldwatch-agent.service
-wait_s_max=${WAIT_S_MAX:-60}
+wait_s_max=${WAIT_S_MAX:-180}
 
 outside=$(mktemp -d)
 root=$outside/root
@@ -19,7 +19,7 @@ halt() {
     nspawn=
 }
 cut_power() { # with the first process of the copy, all of its processes end at once
-    kill -KILL "$(pgrep --parent "$nspawn" | head -1)"
+    kill -KILL "$(first_process)"
     wait "$nspawn" 2>/dev/null || true
     nspawn=
 }
@@ -55,39 +55,54 @@ boot() { # [TARGET]
     until_ "systemd is up" inside systemctl --quiet is-active basic.target
 }
 
-inside() { nsenter --target "$(pgrep --parent "$nspawn" | head -1)" --mount --uts --ipc --net --pid --cgroup \
-    env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+first_process() { pgrep --parent "$nspawn" | head -1; }
+# sets entering to the words before a command in the copy
+enter() {
+    entering=(nsenter --target "$(first_process)" --mount --uts --ipc --net --pid --cgroup
+        env PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+}
+inside() { enter; "${entering[@]}" "$@"; }
 shown() { inside systemctl show --value --property "$1" $unit; }
 log() { inside journalctl --quiet --no-pager --unit $unit; }
 agent() { inside runuser -u "$1" -- fieldwatch-agent "${@:2}"; }
 status() { agent fieldwatch status --json; }
-scored() { status | grep --max-count 1 --only-matching '"scored": [1-9][0-9]*'; }
+# to its end: status would else end with an error, when nobody reads on
+scored() { status | grep --only-matching '"scored": [1-9][0-9]*'; }
 
-# the broker with its users, and the simulated pump at /run/pump; both end with the system
-start_broker_and_pump() {
-    inside sh -c 'cp /etc/fieldwatch/passwords /run/ && mosquitto_passwd -U /run/passwords &&
-        chown mosquitto /run/passwords && mosquitto -d -c /etc/fieldwatch/broker.conf' 2>/dev/null
-    inside systemd-run --quiet --unit pump /opt/fieldwatch/bin/python -c '
-import shutil, signal
-from pathlib import Path
-from agent.demo.line import PumpLine
-from agent.inputs.plant import Pump
-with PumpLine(Pump(1, [])) as line:
-    shutil.chown(line.port, "root", "dialout")
-    Path(line.port).chmod(0o660)
-    Path("/run/pump").symlink_to(line.port)
-    line.start()
-    signal.pause()'
+# the surroundings of a gateway: units of a broker with its users in /etc/broker, and of a simulated pump at pump_port.
+# To stop the pump is to pull its plug. Neither starts by itself.
+pump_port=/run/pump
+write_surroundings() {
+    local units=$root/etc/systemd/system
+    mkdir -p "$root/etc/broker"
+    printf 'listener 1883\npassword_file /run/passwords\n' >"$root/etc/broker/broker.conf"
+    echo 'gateway-1:secret' >"$root/etc/broker/passwords"
+    install -m 644 scripts/lib/pump.py "$root/opt/pump.py"
+    cat >"$units/broker.service" <<'END'
+[Service]
+Type=notify
+ExecStartPre=/bin/sh -c 'cp /etc/broker/passwords /run/ && mosquitto_passwd -U /run/passwords && chown mosquitto /run/passwords'
+ExecStart=/usr/sbin/mosquitto -c /etc/broker/broker.conf
+END
+    cat >"$units/pump.service" <<END
+[Service]
+ExecStart=/opt/fieldwatch/bin/python /opt/pump.py $pump_port
+ExecStartPost=/bin/sh -c 'until [ -e $pump_port ]; do sleep 0.1; done'
+ExecStopPost=/bin/rm -f $pump_port
+END
 }
-# the configuration of a gateway that reads this pump, and the broker of it
+start_broker_and_pump() {
+    inside systemctl daemon-reload
+    inside systemctl start broker pump
+}
+# the configuration of a gateway that reads this pump, and its surroundings
 configure() {
+    write_surroundings
     install -m 644 models/zoo/pump.fieldwatch "$root/etc/fieldwatch/"
     mkdir -p "$root/etc/credstore"
-    sed -e 's|^port = .*|port = "/run/pump"|' -e 's|^host = .*|host = "127.0.0.1"\nusername = "gateway-1"|' \
+    sed -e "s|^port = .*|port = \"$pump_port\"|" -e 's|^host = .*|host = "127.0.0.1"\nusername = "gateway-1"|' \
         systemd/agent.toml >"$root/etc/fieldwatch/agent.toml"
     install -m 600 /dev/stdin "$root/etc/credstore/mqtt.password" <<<secret
-    printf 'listener 1883\npassword_file /run/passwords\n' >"$root/etc/fieldwatch/broker.conf"
-    echo 'gateway-1:secret' >"$root/etc/fieldwatch/passwords"
 }
 
 # until WHAT COMMAND...: wait for the command to succeed; fail, with the agent's log, if it does not
