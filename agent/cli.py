@@ -364,8 +364,8 @@ def reload(config_file: Path) -> int:
     "plans",
     multiple=True,
     metavar="CHANNEL=VALUE",
-    help="Assume that the channel has this value from now on; the others follow. CHANNEL+=VALUE"
-    " adds to its forecast.",
+    help="Assume that the channel, such as a set point, has this value from now on; the others"
+    " follow. CHANNEL+=VALUE adds to its forecast, or to the present value of a command.",
 )
 @click.option(
     "--hold",

@@ -44,6 +44,7 @@ class Corrections:
             batch,
         )
         self._waiting.append(by)
+        batch.alarms = [by.corrected_alarm(one) for one in batch.alarms]
         batch.windows = {key: by.corrected_window(one) for key, one in batch.windows.items()}
         return by
 

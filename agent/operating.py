@@ -23,7 +23,7 @@ from agent.alarms.names import reported
 from agent.alarms.points import Labelled, Points, Request, Stale
 from agent.control.dispatch import Verb
 from agent.control.inbox import Asker, Command
-from agent.control.protocol import Person, Refused, Role
+from agent.control.protocol import Code, Person, Refused, Role
 from agent.handling.machine import Impossible
 from agent.handling.states import WORDS
 from agent.handling.transition import (
@@ -35,6 +35,7 @@ from agent.handling.transition import (
     Transition,
     What,
 )
+from agent.wording.message import Message, Value
 from models.errors import StoreError
 
 _LOG = logging.getLogger(__name__)
@@ -59,10 +60,10 @@ VERBS: Final[Mapping[str, What]] = {
 GROUP: Final = "alarm.acknowledge-group"
 MEMBERS_MAX: Final = 500  # of a group; more do not fit into a request
 _OF_MAINTAINERS: Final[frozenset[What]] = frozenset({"out_of_service", "in_service"})
-_SUCH: Final[Mapping[Role, str]] = {
-    "reader": "read",
-    "operator": "handle alarms",
-    "maintainer": "take alarms out of service and back",
+_SUCH: Final[Mapping[Role, Message]] = {
+    "reader": Message("refused.may_read"),
+    "operator": Message("refused.may_handle"),
+    "maintainer": Message("refused.may_take_out"),
 }
 _NEEDS_REASON: Final[frozenset[What]] = frozenset({"shelved", "out_of_service", "noted"})
 _NEEDS_NO_REVISION: Final[frozenset[What]] = frozenset({"noted", "labelled"})
@@ -152,11 +153,9 @@ class Operating:
         group = self.roles.of(what)
         if asker.uid in (0, os.geteuid()) or group in asker.groups:
             return
-        raise Refused(
-            "not_allowed",
-            f"{asker.name} is not in the group {group}, which may {_SUCH[_role(what)]};"
-            " nothing was done",
-        )
+        such = _SUCH[_role(what)].document()
+        names: dict[str, Value] = {"name": asker.name, "group": group, "what": such}
+        raise Refused.of("not_allowed", Message("refused.group", names))
 
     def perform(
         self, verb: str, arguments: Mapping[str, Any], by: str, door: Door
@@ -186,11 +185,10 @@ class Operating:
         try:
             made = self._points.ask(request, self._now_s())
         except Stale as error:
-            raise Refused(
-                "stale", f"nothing was done: {error}. Look at it, and ask again"
-            ) from None
+            why = {"why": error.message.document()}
+            raise Refused.of("stale", Message("refused.stale", why)) from None
         except Impossible as error:
-            raise Refused("impossible", f"nothing was done: {error}") from None
+            raise _nothing_done("impossible", error.message.document()) from None
         return made
 
     def _acknowledge_group(
@@ -205,21 +203,23 @@ class Operating:
             try:
                 done.append(self.perform("alarm.acknowledge", one, by, door))
             except Refused as refusal:
-                refused.append({"number": number, "code": refusal.code, "message": str(refusal)})
+                text = None if refusal.message is None else refusal.message.document()
+                said = {"code": refusal.code, "message": str(refusal), "text": text}
+                refused.append({"number": number, **said})
         return {"transitions": done, "refused": refused}
 
     def _request(self, what: What, arguments: Mapping[str, Any], by: str, door: Door) -> Request:
         stream, number = _text(arguments, "stream", 64), _whole(arguments, "number", 1)
         begin, end = _period(arguments)
         if stream is None or (number is None and (what != "labelled" or begin is None)):
-            raise _wrong("stream and number must name an alarm; a label may have a time instead")
+            raise _wrong("alarm")
         revision = _whole(arguments, "revision", 0)
         if revision is None and what not in _NEEDS_NO_REVISION:
-            raise _wrong("revision must be that of the alarm as you saw it")
-        told = "the text" if what == "noted" else "reason"
+            raise _wrong("revision")
+        told = "wrong.the_text" if what == "noted" else "wrong.the_reason"
         why = _text(arguments, "reason", REASON_CHARS_MAX, told)
         if why is None and what in _NEEDS_REASON:
-            raise _wrong("a text is missing" if what == "noted" else "a reason is missing")
+            raise _wrong("no_text" if what == "noted" else "no_reason")
         labelled = self._labelled(arguments, begin, end) if what == "labelled" else None
         seconds, until_clear = 0.0, False
         if what == "shelved":
@@ -230,7 +230,7 @@ class Operating:
     def _reported(self, stream: str) -> dict[str, Any]:
         """Return what stands for the alarm of a fault without one."""
         if stream not in self._points.streams:
-            raise _wrong(f"there is no stream {stream!r}")
+            raise _wrong("stream", stream=stream)
         return reported(stream)
 
     def _labelled(
@@ -238,32 +238,31 @@ class Operating:
     ) -> Labelled:
         label = arguments.get("label")
         if label not in LABELS:
-            raise _wrong(f"label must be one of {', '.join(LABELS)}")
+            raise _wrong("label", labels=", ".join(LABELS))
         if end is not None and label != "maintenance" and end > self._now_s() + _HOUR_S:
-            raise _wrong("to is in the future; only maintenance can be entered in advance")
+            raise _wrong("future")
         again = self._now_s() + self.labelling.ask_again_s if label == NOTHING_FOUND else None
         return Labelled(label, begin, end, again)
 
     def _alarm(self, stream: str, number: int) -> dict[str, Any]:
+        named = {"stream": stream, "number": str(number)}
         try:
             alarm = self._find(stream, number)
         except StoreError as error:
-            raise Refused("not_stored", f"nothing was done: {error}") from None
+            raise _nothing_done("not_stored", str(error)) from None
         if alarm is None:
-            raise Refused("unknown_alarm", f"{stream} has no alarm {number} on the disk")
+            raise Refused.of("unknown_alarm", Message("refused.no_alarm", named))
         if alarm["kind"] == "gap":
-            raise Refused("unknown_alarm", f"{stream} {number} is a gap, not an alarm")
+            raise Refused.of("unknown_alarm", Message("refused.gap", named))
         return alarm
 
 
 def _admit_person(person: Person, verb: str) -> None:
     needed = role_for(verb)
     if not person.may(needed):
-        raise Refused(
-            "not_allowed",
-            f"{person.name} has the role {person.role}; it takes the role {needed} to"
-            f" {_SUCH[needed]}; nothing was done",
-        )
+        names = {"name": person.name, "role": person.role, "needed": needed}
+        such = _SUCH[needed].document()
+        raise Refused.of("not_allowed", Message("refused.role", {**names, "what": such}))
 
 
 def _log_change(_: Command, made: Mapping[str, Any]) -> None:
@@ -277,8 +276,12 @@ def _log_group(command: Command, result: Mapping[str, Any]) -> None:
         _log_change(command, made)
 
 
-def _wrong(text: str) -> Refused:
-    return Refused("arguments", f"nothing was done: {text}")
+def _wrong(key: str, **facts: Value) -> Refused:
+    return _nothing_done("arguments", Message(f"wrong.{key}", facts).document())
+
+
+def _nothing_done(code: Code, why: Value) -> Refused:
+    return Refused.of(code, Message("refused.nothing_done", {"why": why}))
 
 
 def _members(arguments: Mapping[str, Any]) -> list[list[Any]]:
@@ -288,7 +291,7 @@ def _members(arguments: Mapping[str, Any]) -> list[list[Any]]:
         isinstance(one, list) and len(one) == 2 for one in members
     )
     if not isinstance(members, list) or not pairs or not 1 <= len(members) <= MEMBERS_MAX:
-        raise _wrong(f"members must be a list of 1 to {MEMBERS_MAX} pairs [number, revision]")
+        raise _wrong("members", count=str(MEMBERS_MAX))
     return members
 
 
@@ -297,15 +300,14 @@ def _text(
 ) -> str | None:
     """Return a text in one line; None if it is absent or empty.
 
-    ``told``: what people call it, if not ``key``.
+    ``told``: the key of the text of what people call it, if that is not ``key``.
     """
     value = arguments.get(key)
     if value is None:
         return None
     if not isinstance(value, str) or len(value) > characters_max or not value.isprintable():
-        raise _wrong(
-            f"{told or key} must be one line of at most {characters_max} printable characters"
-        )
+        what = key if told is None else Message(told).document()
+        raise _wrong("text", what=what, count=str(characters_max))
     return value.strip() or None
 
 
@@ -316,7 +318,7 @@ def _period(arguments: Mapping[str, Any]) -> tuple[float | None, float | None]:
         return None, None
     begin, end = given
     if not _is_time(begin) or not _is_time(end) or begin > end:
-        raise _wrong("from and to must be times, Unix seconds, and to must not be before from")
+        raise _wrong("period")
     return float(begin), float(end)
 
 
@@ -331,19 +333,19 @@ def _whole(arguments: Mapping[str, Any], key: str, least: int) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _NUMBER_MAX:
-        raise _wrong(f"{key} must be a whole number, at least {least}")
+        raise _wrong("whole", what=key, least=str(least))
     return value
 
 
 def _hours(arguments: Mapping[str, Any]) -> float:
     value = arguments.get("hours")
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
-        raise _wrong("hours must be a number above 0")
+        raise _wrong("hours")
     return float(value)
 
 
 def _flag(arguments: Mapping[str, Any], key: str) -> bool:
     value = arguments.get(key, True)
     if not isinstance(value, bool):
-        raise _wrong(f"{key} must be true or false")
+        raise _wrong("flag", what=key)
     return value

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from models.aggregated import Learnt
 from models.calendar import Calendar
+from models.commands import Commands, held
 from models.coupling import Coupling
 from models.grid import ended_by
 from models.history import History
@@ -136,6 +137,12 @@ class Forecaster:
         self.coupling = (
             None if part.coupling is None else Coupling(part, part.coupling, self.channels)
         )
+        self.commands = (
+            None if part.commands is None else Commands(part, part.commands, manifest.channels)
+        )
+        known = [] if part.commands is None else part.commands.channels
+        self.columns = [*self.scored, *known]
+        self.inputs = [manifest.channels[position] for position in self.columns]
         self._calendar = (
             None if part.calendar is None else Calendar(part.calendar, self.channels, self.step_s)
         )
@@ -144,14 +151,14 @@ class Forecaster:
 
     def start(self) -> ForecastState:
         """Return the state of one stream before its first sample."""
-        part, channels = self.part, len(self.scored)
+        part, channels, inputs = self.part, len(self.scored), len(self.columns)
         leads, intervals = len(self.intervals.leads), len(self.pairs)
         return ForecastState(
-            total=np.zeros(channels),
-            count=np.zeros(channels, np.int64),
+            total=np.zeros(inputs),
+            count=np.zeros(inputs, np.int64),
             step=NEVER,
             newest=NEVER,
-            history=History.empty(channels, part.context_steps),
+            history=History.empty(inputs, part.context_steps),
             offsets=self.intervals.start(),
             learnt=self.intervals.start_learning(),
             pending=Pending(
@@ -192,8 +199,8 @@ class Forecaster:
         return step_numbers(times, self.step_s, self._period_s)
 
     def _steps(self, numbers: Int64, every: Float32) -> Iterator[tuple[int, Float32]]:
-        """Yield the number of each step with its rows of the scored channels."""
-        values = every[:, self.scored]
+        """Yield the number of each step with its rows of the inputs."""
+        values = every[:, self.columns]
         if (numbers == numbers[0]).all():
             yield int(numbers[0]), values
             return
@@ -209,7 +216,7 @@ class Forecaster:
 
     def _restart(self, state: ForecastState) -> None:
         """Clear the context; the learnt intervals remain."""
-        state.history.forget(np.ones(len(self.scored), np.bool_))
+        state.history.forget(np.ones(len(self.columns), np.bool_))
         state.pending.made[:] = NEVER
         state.newest = NEVER
         state.changed = state.pending_changed = True
@@ -220,7 +227,7 @@ class Forecaster:
             return []
         missed = 0 if state.newest == NEVER else state.step - state.newest - 1
         mean = np.divide(
-            state.total, state.count, out=np.full(len(self.scored), np.nan), where=state.count > 0
+            state.total, state.count, out=np.full(len(self.columns), np.nan), where=state.count > 0
         ).astype(np.float32)
         rows = np.full((missed + 1, len(mean)), np.nan, np.float32)
         rows[-1] = mean
@@ -228,7 +235,7 @@ class Forecaster:
             state.history.remember(column, row)
         state.newest = state.step
         state.changed = True
-        self._judge(state, mean)
+        self._judge(state, mean[: len(self.scored)])
         if state.step % self.part.stride_steps:
             return []
         outcome = self.forecast(self.context(state), state.newest, state.offsets)
@@ -244,9 +251,10 @@ class Forecaster:
     def context(self, state: ForecastState) -> Float32:
         """Return the newest steps (n, C) in the channels' units, oldest first.
 
-        ``C`` are the scored channels, and n is at most ``context_steps``. NaN is missing.
+        ``C`` are the inputs: the scored channels, then the commands that the forecast knows. n is
+        at most ``context_steps``. NaN is missing.
         """
-        rows = [state.history.kept(column) for column in range(len(self.scored))]
+        rows = [state.history.kept(column) for column in range(len(self.columns))]
         return np.stack(rows, axis=1)
 
     def forecast(
@@ -255,27 +263,30 @@ class Forecaster:
         """Forecast the steps after ``context``.
 
         Args:
-            context: (n, C) in the channels' units, NaN where a value is missing. A context of
-                fewer than ``context_steps`` steps yields no forecast.
+            context: (n, C) of the inputs, see ``context``. A context of fewer than
+                ``context_steps`` steps yields no forecast.
             number: number of its last step.
             offsets: (Q, C, G) offsets of the intervals.
             horizon: steps to forecast; None for the trained horizon. Steps beyond it are forecast
                 recursively: medians become the context, and the deviations add up as those of
-                independent stretches do. That part is not calibrated.
+                independent stretches do, and commands stay as they are. That part is not
+                calibrated.
 
         """
         time = number * self.step_s
-        filled = self._filled(context, time)
+        filled = self._filled(context[:, : len(self.scored)], time)
         if isinstance(filled, NoForecast):
             return filled
         trained = self.part.horizon_steps
         horizon = trained if horizon is None else horizon
-        known = self._less_usual(filled, number)
-        quantiles, scale = self._quantiles(known, offsets)
+        known, commands = self._less_usual(filled, number), self._commanded(context)
+        quantiles, scale = self._quantiles(known, commands, offsets)
         while quantiles.shape[1] < horizon:
             known = np.concatenate([known, quantiles[:, -trained:, self.intervals.middle].T])
             known = known[-self.part.context_steps :]
-            quantiles = self._appended(quantiles, self._quantiles(known, offsets)[0])
+            commands = np.concatenate([commands, np.repeat(commands[-1:], trained, axis=0)])
+            commands = commands[-self.part.context_steps :]
+            quantiles = self._appended(quantiles, self._quantiles(known, commands, offsets)[0])
         quantiles = self._with_usual(quantiles[:, :horizon], number)
         return Forecast(
             time=time,
@@ -284,8 +295,32 @@ class Forecaster:
             scale=scale,
             quantiles=quantiles,
             trained_steps=trained,
-            imputed=int(np.isnan(context[-self.part.context_steps :]).sum()),
+            imputed=int(np.isnan(context[-len(filled) :, : len(self.scored)]).sum()),
         )
+
+    @property
+    def plannable(self) -> tuple[str, ...]:
+        """The channels whose future may be given: scored ones, then commands."""
+        scored = () if self.coupling is None else self.coupling.plannable
+        return scored + (() if self.commands is None else self.commands.plannable)
+
+    def planned(self, made: Forecast, context: Float32, plans: Mapping[str, Float32]) -> Forecast:
+        """Return a forecast that follows plans of channels, by name, (H,) in units.
+
+        ``made`` is the forecast from ``context`` over the trained horizon. Commands move all
+        scored channels, and plans of these move the others.
+        """
+        quantiles = made.quantiles
+        if self.commands is not None:
+            quantiles = self.commands.planned(self._commanded(context), quantiles, plans)
+        if self.coupling is not None:
+            quantiles = self.coupling.planned(quantiles, plans)
+        return made._replace(quantiles=quantiles)
+
+    def _commanded(self, context: Float32) -> Float32:
+        """Return the commands (L, U) of a context of the inputs; a missing value is the last."""
+        commands = context[-self.part.context_steps :, len(self.scored) :]
+        return commands if self.commands is None else held(commands)
 
     def _less_usual(self, context: Float32, number: int) -> Float32:
         """Return a context (L, C) that ends with step ``number``, without what is usual."""
@@ -327,8 +362,17 @@ class Forecaster:
             return NoForecast(time, "missing_values", detail)
         return fill(context, settings)
 
-    def _quantiles(self, context: Float32, offsets: Float32) -> tuple[Float32, Float32]:
-        """Return the quantiles (C, H, Q) in units, and the context's scale (C,)."""
+    def _quantiles(
+        self, context: Float32, commands: Float32, offsets: Float32
+    ) -> tuple[Float32, Float32]:
+        """Return the quantiles (C, H, Q) in units, and the context's scale (C,).
+
+        Args:
+            context: (L, C) of the scored channels.
+            commands: (L, U).
+            offsets: see ``forecast``.
+
+        """
         scaled, mean, scale = normalised(context.T, self._scale_min)
         widened = self.intervals.widen(self._network.run(scaled), offsets)
         quantiles = widened * scale[:, None, None] + mean[:, None, None]
@@ -338,6 +382,9 @@ class Forecaster:
             median = quantiles[self.part.held, :, self.intervals.middle]
             off = context[-1, self.part.held, None] - median
             quantiles[self.part.held] += off[:, :, None]
+        if self.commands is not None:
+            added = self.commands.correction(commands)
+            quantiles = quantiles if added is None else quantiles + added[:, :, None]
         return quantiles, scale
 
     def _await(self, state: ForecastState, forecast: Forecast) -> None:

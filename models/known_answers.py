@@ -25,15 +25,15 @@ _DIGITS = 9  # nine significant digits preserve a float32 exactly
 
 
 class Foretold(NamedTuple):
-    """A forecaster's known answer; ``C`` are the scored channels."""
+    """A forecaster's known answer; ``C`` are the scored channels, ``I`` all inputs."""
 
-    context: Float32  # (L, C) in the channels' units
+    context: Float32  # (L, I) in the channels' units
     quantiles: Float32  # (C, G, Q) in the channels' units, at the leads of the intervals
     step: int  # number of the last step of the context; only a calendar makes it matter
 
 
 def foretell(forecaster: Forecaster, context: Float32, step: int = 0) -> Foretold:
-    """Return the forecast from ``context`` (L, C), with the exported offsets.
+    """Return the forecast from ``context`` (L, I), with the exported offsets.
 
     ``step`` is the number of its last step.
 
@@ -183,7 +183,8 @@ def _forecast_difference(detector: Detector, bundle: Bundle) -> float:
         return 0.0
     expected = _read_foretold(bundle, detector.forecaster.part)
     got = foretell(detector.forecaster, expected.context, expected.step)
-    _, _, scale = normalised(expected.context.T, float(np.finfo(np.float32).tiny))
+    scored = expected.context[:, : len(detector.forecaster.scored)]
+    _, _, scale = normalised(scored.T, float(np.finfo(np.float32).tiny))
     return _largest(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]))
 
 
@@ -237,7 +238,8 @@ def _read_foretold(bundle: Bundle, part: ForecastPart) -> Foretold:
         ) from error
     channels = len(bundle.manifest.scored)
     shape = (channels, len(part.intervals.leads_steps), len(part.quantiles))
-    if context.shape != (part.context_steps, channels) or quantiles.shape != shape:
+    inputs = channels + (0 if part.commands is None else len(part.commands.channels))
+    if context.shape != (part.context_steps, inputs) or quantiles.shape != shape:
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has a forecast of the wrong shape")
     if not isinstance(step, int) or abs(step) > _STEP_MAX:
         raise BundleCorrupt(f"{bundle.source}: {KNOWN_ANSWERS} has a forecast of step {step!r}")

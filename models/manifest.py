@@ -44,6 +44,7 @@ NOVELTY_ROWS = 8  # of that history, per channel: two ends of four views
 SPANS_MAX = 4  # of the smoothing
 HORIZON_MAX = 1_000  # samples from a prediction to the sample that it is for
 STEPS_MAX = 10_000  # of a forecaster's context and horizon
+LEVELS_MAX = 16  # of a command
 OFFSETS_MAX = 100_000  # of a forecaster's quantiles, in all
 LEARNT_BYTES_MAX = 2**20  # of intervals that adapt, per stream
 PENDING_BYTES_MAX = 16 * 2**20  # forecasts whose steps have not all come, per stream
@@ -506,7 +507,7 @@ class Intervals(_Part):
 
     @model_validator(mode="after")
     def _rising(self) -> Intervals:
-        if any(a >= b for a, b in itertools.pairwise(self.leads_steps)):
+        if not _rise(self.leads_steps):
             raise ValueError("leads_steps do not rise")
         return self
 
@@ -527,6 +528,53 @@ class CouplingPart(_Part):
         description="Per lead, scored channel and distance of a plannable channel from its"
         " forecast: at the lead, then the mean up to it"
     )
+
+
+class CommandsPart(_Part):
+    """What channels that are not scored tell of the future; see ``models.commands``."""
+
+    channels: list[Annotated[int, Field(ge=0)]] = Field(
+        min_length=1, description="Indices, among all channels, of those that are inputs"
+    )
+    levels: list[Annotated[list[Finite], Field(max_length=LEVELS_MAX)]] = Field(
+        description="Per command: its levels, rising, each of which has an effect of its own;"
+        " empty: it is a number"
+    )
+    spans_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        min_length=1, max_length=8, description="Numbers of newest steps whose means are inputs"
+    )
+    weights: list[list[list[Finite]]] = Field(
+        description="Per lead, scored channel and input: by span and column, then the constant;"
+        " empty: what commands were corrects nothing"
+    )
+    plannable: list[Annotated[int, Field(ge=0)]] = Field(
+        description="Indices, among the commands, of those whose future may be given"
+    )
+    expected: list[list[list[Finite]]] = Field(
+        description="Per plannable column, lead and input: by span of the same column, then the"
+        " constant; how it usually goes on"
+    )
+    taps_steps: list[Annotated[int, Field(ge=1, le=STEPS_MAX)]] = Field(
+        min_length=1, max_length=8, description="Rising; lags before which each tap ends"
+    )
+    response: list[list[list[Finite]]] = Field(
+        description="Per scored channel, plannable column and tap: what a distance of 1 adds"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> CommandsPart:
+        if len(self.levels) != len(self.channels):
+            raise ValueError("commands.levels must have one list per command")
+        if any(len(levels) == 1 or not _rise(levels) for levels in self.levels):
+            raise ValueError("commands.levels of a command must rise, and be none or at least two")
+        if not _rise(self.taps_steps):
+            raise ValueError("commands.taps_steps do not rise")
+        return self
+
+    @property
+    def columns(self) -> list[int]:
+        """The number of columns of each command."""
+        return [max(1, len(levels) - 1) for levels in self.levels]
 
 
 class CalendarPart(_Part):
@@ -566,6 +614,9 @@ class ForecastPart(_Part):
     calendar: CalendarPart | None = Field(
         None, description="None: the forecast knows no hour of the day or week"
     )
+    commands: CommandsPart | None = Field(
+        None, description="None: the forecast knows only the scored channels"
+    )
     held: list[Annotated[int, Field(ge=0)]] = Field(
         default_factory=list,
         description="Indices, among the scored channels, of those whose forecast is their last"
@@ -575,7 +626,7 @@ class ForecastPart(_Part):
 
     @model_serializer(mode="wrap")
     def _as_ever(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without(serialize(self), coupling=None, calendar=None, held=[])
+        return _without(serialize(self), coupling=None, calendar=None, commands=None, held=[])
 
     @model_validator(mode="after")
     def _consistent(self) -> ForecastPart:
@@ -893,7 +944,7 @@ class TelemanomManifest(Manifest):
         if self.level is not None and len(self.level.middle) != len(self.scored):
             raise ValueError(f"level.middle must have {len(self.scored)} values")
         if self.forecaster is not None:
-            _check_forecaster(self.forecaster, len(self.scored))
+            _check_forecaster(self.forecaster, self.channels)
         if self.remaining is not None:
             self._check_remaining(self.remaining)
         return self
@@ -1082,15 +1133,37 @@ def _check_coupling(part: CouplingPart, channels: int, leads: int) -> None:
     _check_indices("coupling.plannable", part.plannable, channels)
 
 
-def _check_indices(name: str, found: list[int], channels: int) -> None:
-    if any(at >= channels for at in found):
-        raise ValueError(f"{name} has an index that no scored channel has")
+def _check_commands(part: CommandsPart, channels: Sequence[Channel], leads: int) -> None:
+    """Refuse commands that are none, and weights that do not fit or are too many."""
+    scored, spans = sum(channel.scored for channel in channels), len(part.spans_steps)
+    _check_indices("commands.plannable", part.plannable, len(part.channels), "command")
+    _check_indices("commands.channels", part.channels, len(channels), "channel")
+    if any(channels[at].scored for at in part.channels):
+        raise ValueError("commands.channels has a channel that is scored")
+    columns, plans = sum(part.columns), sum(part.columns[at] for at in part.plannable)
+    if part.weights:
+        _check_shape("commands.weights", part.weights, (leads, scored, spans * columns + 1))
+    _check_shape("commands.expected", part.expected, (plans, leads, spans + 1))
+    _check_shape("commands.response", part.response, (scored, plans, len(part.taps_steps)))
+    given = leads * (scored * (spans * columns + 1) + plans * (spans + 1))
+    if given + scored * plans * len(part.taps_steps) > OFFSETS_MAX:
+        raise ValueError(f"forecaster.commands has more than {OFFSETS_MAX} weights")
+
+
+def _rise(values: Sequence[float]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(values))
+
+
+def _check_indices(name: str, found: list[int], count: int, what: str = "scored channel") -> None:
+    if any(at >= count for at in found):
+        raise ValueError(f"{name} has an index that no {what} has")
     if len(set(found)) != len(found):
         raise ValueError(f"{name} has an index twice")
 
 
-def _check_forecaster(part: ForecastPart, channels: int) -> None:
+def _check_forecaster(part: ForecastPart, every: Sequence[Channel]) -> None:
     """Refuse offsets that do not fit, or that would take a gateway's memory."""
+    channels = sum(channel.scored for channel in every)
     shape = (len(part.quantiles), channels, len(part.intervals.leads_steps))
     _check_shape("intervals.offsets", part.intervals.offsets, shape)
     if part.intervals.aggregated is not None:
@@ -1101,6 +1174,8 @@ def _check_forecaster(part: ForecastPart, channels: int) -> None:
         raise ValueError(f"forecaster.intervals.offsets are more than {OFFSETS_MAX}")
     if part.coupling is not None:
         _check_coupling(part.coupling, channels, shape[2])
+    if part.commands is not None:
+        _check_commands(part.commands, every, shape[2])
     if part.calendar is not None:
         hours = CYCLES[part.calendar.cycle]
         _check_shape("calendar.usual", [part.calendar.usual], (1, channels, hours))

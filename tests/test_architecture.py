@@ -23,7 +23,7 @@ MAY_IMPORT = {  # besides itself and the standard library
     "trainer": {"models", "numpy", "pydantic"},
 }
 # rooms of the agent: which others each may import; no circle, so data flows one way
-_SEES_ALL = {"__main__", "bench", "cli", "daemon", "demo"}
+_SEES_ALL = {"__main__", "assembly", "bench", "cli", "daemon", "demo"}
 ROOMS: dict[str, set[str]] = {
     "backoff": set(),
     "clock": set(),
@@ -31,7 +31,8 @@ ROOMS: dict[str, set[str]] = {
     "journal": set(),
     "memory": set(),
     "config": {"handling", "wording"},  # the classes of consequence; which texts there are
-    "control": set(),  # knows names of commands, and nothing of what they do
+    # knows names of commands and how a refusal is told, and nothing of what they do
+    "control": {"wording"},
     # the states of an alarm and what leads from one to the next, with the reason as a message: no
     # input, output or clock
     "handling": {"wording"},
@@ -67,7 +68,7 @@ ROOMS: dict[str, set[str]] = {
     # tells people on site; knows nothing of scoring and of the uplink
     "onsite": {"backoff", "clock", "config", "handling", "mqtt", "store", "wording"},
     "corrections": {"clock", "store"},
-    "operating": {"alarms", "control", "handling"},  # what people ask of alarms
+    "operating": {"alarms", "control", "handling", "wording"},  # what people ask of alarms
     # commands of central ops: neither scoring nor the uplink
     "remote": {
         "backoff",
@@ -79,6 +80,8 @@ ROOMS: dict[str, set[str]] = {
         "operating",
         "store",
     },
+    # of these commands, for the daemon: who listens, and who executes
+    "central": {"clock", "config", "control", "mqtt", "operating", "remote", "store"},
     "overview": {  # asks all parts of the loop
         "alarms",
         "clock",

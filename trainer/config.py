@@ -22,6 +22,7 @@ from models.formats.recording import Layout, Long
 from models.formats.times import ELAPSED, Times, zone_named
 from models.manifest import (
     HORIZON_MAX,
+    LEVELS_MAX,
     MAGNITUDE_MIN,
     SAMPLES_MAX,
     SOURCES_MAX,
@@ -871,7 +872,19 @@ class CouplingTable(Table):
     plannable: list[str] = Field(
         default_factory=list,
         description="Channels whose future may be given in what-if forecasts, as set points;"
-        " each must be scored",
+        " one that is not scored only if that future gains enough",
+    )
+    commands: bool = Field(
+        True,
+        description="Whether channels that are not scored (commands, set points, modes) are tried"
+        " as inputs of the forecast, too; each ships only if it gains enough, as above",
+    )
+    levels_max: int = Field(
+        8,
+        ge=0,
+        le=LEVELS_MAX,
+        description="A command of at most so many values, as a mode, is also tried with an effect"
+        " of its own for each of them",
     )
 
 
@@ -1133,12 +1146,11 @@ class Config(Table):
 
     @model_validator(mode="after")
     def _plannable(self) -> Config:
-        scored = [channel.name for channel in self.data.channels if channel.scored]
+        known = [channel.name for channel in self.data.channels]
         for name in () if self.forecast is None else self.forecast.coupling.plannable:
-            if name not in scored:
+            if name not in known:
                 raise ValueError(
-                    f"forecast.coupling.plannable: {name!r} is no channel of data.channels that is"
-                    " scored"
+                    f"forecast.coupling.plannable: {name!r} is no channel of data.channels"
                 )
         return self
 

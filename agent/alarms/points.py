@@ -34,6 +34,7 @@ from agent.handling.states import Severity, Standing, State
 from agent.handling.suppression import Suppression
 from agent.handling.transition import Door, Transition, What
 from agent.wording.message import Message
+from agent.wording.worded import Worded
 
 _TIME_IS_OVER: Final = Message("reason.time_is_over")
 _OVER_AND_DONE: Final = Message("reason.done")
@@ -54,8 +55,8 @@ class Request(NamedTuple):
     labelled: Labelled | None = None
 
 
-class Stale(ValueError):
-    """The alarm has changed since the person saw it; the text gives its present state."""
+class Stale(Worded, ValueError):
+    """The alarm has changed since the person saw it; the message gives its present state."""
 
 
 def severity_of(alarm: Mapping[str, Any]) -> Severity:
@@ -278,9 +279,9 @@ class Points:
         now = self._register.standing(key)
         if request.what not in ("noted", "labelled"):
             if number != now.number and number not in now.open:
-                raise Stale(f"it is over; {self._register.told(key)}")
+                raise Stale(Message("stale.over", {"now": self._register.told(key)}))
             if request.revision is not None and request.revision != now.revision:
-                raise Stale(f"it has changed since; {self._register.told(key)}")
+                raise Stale(Message("stale.changed", {"now": self._register.told(key)}))
         return self._register.go(
             key,
             request.what,
@@ -330,5 +331,5 @@ def _asked(request: Request, now: Standing, handled: Handled, at: float) -> Stan
         case "out_of_service":
             return machine.out_of_service(now, at)
     if request.what not in simple:
-        raise Impossible("only the agent does this")
+        raise Impossible(Message("impossible.agent"))
     return simple[request.what](now)

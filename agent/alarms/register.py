@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from agent.alarms.groups import Groups
 from agent.alarms.handled import Handled
@@ -152,15 +152,20 @@ class Register:
         self._made.append(made)
         return made
 
-    def told(self, key: Key) -> str:
-        """Return a description of a point's standing, for a person."""
+    def told(self, key: Key) -> dict[str, Any]:
+        """Return a description of a point's standing, as the document of a message."""
         now = self.standing(key)
         if not now.number:
-            return "there was no such alarm since this version runs"
-        said = f"{key[0]}#{now.number}.{now.revision} is {told(now)}"
+            return Message("standing.none").document()
+        alarm = f"{key[0]}#{now.number}.{now.revision}"
+        said = Message("standing.now", {"alarm": alarm, "state": told(now)}).document()
         if now.raised > 1:
-            said += f", raised {now.raised} times since it was last normal"
-        return said if now.severity is None else f"{said}, severity {now.severity}"
+            count = str(now.raised)
+            said = Message("standing.raised", {"now": said, "count": count}).document()
+        if now.severity is None:
+            return said
+        grade = Message(f"grade.{now.severity}").document()
+        return Message("standing.severity", {"now": said, "severity": grade}).document()
 
     def drain(self) -> tuple[list[Transition], dict[Key, Standing]]:
         """Return the transitions since the last call, and the standings that changed."""

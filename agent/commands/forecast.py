@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.alarms.predicted import LimitWatch
-from agent.commands.in_force import in_force
+from agent.commands.in_force import Unforeseen, in_force, no_forecast
 from agent.commands.life import life
 from agent.config import load as configuration
 from agent.store.reader import Reader
+from agent.wording.message import Message
+from models.commands import held
 from models.detector import Detector
-from models.errors import ConfigError, DataError
+from models.errors import ConfigError
 from models.forecaster import Forecaster, ForecastState
 from models.messages import Float32, Forecast, NoForecast, Samples, stored_samples
 from models.settings import nearest
@@ -107,15 +109,16 @@ def forecast(
         "hypothetical": None,
         "set": [setting._asdict() for setting in settings],
         "plan": [plan._asdict() for plan in plans],
-        "coupled": forecaster.coupling is not None,
-        "plannable": list(_plannable(forecaster)),
+        "coupled": forecaster.coupling is not None or forecaster.commands is not None,
+        "plannable": list(forecaster.plannable),
+        "commands": _commands(forecaster, context),
         "agent": watched._asdict(),
     }
     if settings or plans:
         steps = hold_steps or forecaster.part.patch_steps
         changed = _changed(forecaster, context, settings, steps)
         supposed = _made(forecaster, changed, state, offsets, None if plans else horizon_steps)
-        supposed = _planned(forecaster, supposed, plans, horizon_steps)
+        supposed = _planned(forecaster, supposed, changed, plans, horizon_steps)
         document["hypothetical"] = _document(forecaster, supposed, watch)
         document["hold_s"] = steps * forecaster.step_s
     return document
@@ -136,14 +139,15 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
             "--plan: the effect of a plan is known within the trained horizon only,"
             f" {forecaster.part.horizon_steps} steps: lower --horizon"
         )
-    known = _plannable(forecaster)
+    known = forecaster.plannable
     for plan in plans:
         if plan.channel in known:
             continue
         if not known:
             raise ConfigError(
                 f"--plan {plan.channel}: this bundle cannot be asked so: name the channels that"
-                " people set in forecast.coupling.plannable, and train again"
+                " people set in forecast.coupling.plannable, and train again; what the training"
+                " says of coupling and commands tells whether any moves a forecast"
             )
         raise ConfigError(
             f"--plan {plan.channel}: no such channel can be planned{nearest(plan.channel, known)};"
@@ -151,26 +155,49 @@ def _check_plans(forecaster: Forecaster, plans: Sequence[Setting], horizon: int 
         )
 
 
-def _plannable(forecaster: Forecaster) -> Sequence[str]:
-    """Return the channels that people set."""
-    return () if forecaster.coupling is None else forecaster.coupling.plannable
+def _commands(forecaster: Forecaster, context: Float32) -> dict[str, Any]:
+    """Return the channels that the forecast knows beside those it forecasts, with last values."""
+    scored = len(forecaster.scored)
+    return {
+        channel.name: {"unit": channel.unit, "last": None if np.isnan(last) else short(last)}
+        for channel, last in zip(
+            forecaster.inputs[scored:], held(context)[-1, scored:], strict=True
+        )
+    }
 
 
 def _planned(
-    forecaster: Forecaster, made: Forecast, plans: Sequence[Setting], horizon: int | None
+    forecaster: Forecaster,
+    made: Forecast,
+    context: Float32,
+    plans: Sequence[Setting],
+    horizon: int | None,
 ) -> Forecast:
     """Return the forecast that follows the plans."""
     if not plans:
         return made
-    assert forecaster.coupling is not None
-    names = [channel.name for channel in forecaster.channels]
-    paths: dict[str, Float32] = {}
-    for plan in plans:
-        path = made.quantiles[names.index(plan.channel), :, forecaster.intervals.middle]
-        value = np.float32(plan.value)
-        paths[plan.channel] = path + value if plan.adds else np.full_like(path, value)
-    moved = forecaster.coupling.planned(made.quantiles, paths)
-    return made._replace(times=made.times[:horizon], quantiles=moved[:, :horizon])
+    paths = {plan.channel: _path(forecaster, made, context, plan) for plan in plans}
+    moved = forecaster.planned(made, context, paths)
+    return moved._replace(times=made.times[:horizon], quantiles=moved.quantiles[:, :horizon])
+
+
+def _path(forecaster: Forecaster, made: Forecast, context: Float32, plan: Setting) -> Float32:
+    """Return a plan as a value per step; ``+=`` adds to the forecast, or a command's last value.
+
+    Raises:
+        Unforeseen: this value is not known.
+
+    """
+    steps, value = made.quantiles.shape[1], np.float32(plan.value)
+    if not plan.adds:
+        return np.full(steps, value, np.float32)
+    at = [channel.name for channel in forecaster.inputs].index(plan.channel)
+    if at < len(forecaster.scored):
+        return np.asarray(made.quantiles[at, :, forecaster.intervals.middle] + value, np.float32)
+    last = held(context)[-1, at]
+    if np.isnan(last):
+        raise Unforeseen(Message("forecast.no_present_value", {"channel": plan.channel}))
+    return np.full(steps, last + value, np.float32)
 
 
 def adapted_offsets(detector: Detector, parts: dict[str, bytes]) -> Float32:
@@ -208,7 +235,7 @@ def _made(
 ) -> Forecast:
     made = forecaster.forecast(context, state.newest, offsets, horizon)
     if isinstance(made, NoForecast):
-        raise DataError(f"no forecast: {made.reason.replace('_', ' ')}: {made.detail}")
+        raise no_forecast("none", made)
     return made
 
 
@@ -216,7 +243,7 @@ def _changed(
     forecaster: Forecaster, context: Float32, settings: Sequence[Setting], steps: int
 ) -> Float32:
     """Return the context with the hypothetical values in its last steps."""
-    names = [channel.name for channel in forecaster.channels]
+    names = [channel.name for channel in forecaster.inputs]
     changed = context.copy()
     for setting in settings:
         if setting.channel not in names:

@@ -15,8 +15,27 @@ from agent.bundles.load import baseline, load
 from agent.config.load import AgentConfig, StreamTable
 from agent.scoring.origin import BASELINE, StandIn
 from agent.store.reader import Reader
+from agent.wording.message import Message, Value
+from agent.wording.worded import Worded
 from models.detector import Detector
-from models.errors import ConfigError, StoreError
+from models.errors import ConfigError, DataError, StoreError
+from models.messages import NoForecast
+
+
+class NotForecast(Worded, ConfigError):
+    """The detector of a stream has no forecaster."""
+
+
+class Unforeseen(Worded, DataError):
+    """No forecast is possible from this history."""
+
+
+def no_forecast(key: str, made: NoForecast, **facts: Value) -> Unforeseen:
+    """Return the error with this text that says why a forecast was not made."""
+    reason = Message(f"forecast.{made.reason}").document()
+    return Unforeseen(
+        Message(f"forecast.{key}", {"reason": reason, "detail": made.detail, **facts})
+    )
 
 
 class InForce(NamedTuple):
@@ -68,10 +87,7 @@ def _baseline(table: StreamTable, stands_in: StandIn | None, why: str | None) ->
     assert table.baseline is not None
     detector = baseline(table.baseline)
     if detector.forecaster is None:
-        raise ConfigError(
-            f"stream {table.name}: its baseline makes no forecasts: it compares with the median"
-            " (deviations_max or history_samples), or season_s is too short or too long"
-        )
+        raise NotForecast(Message("forecast.not_from_median", {"stream": table.name}))
     return InForce(detector, False, stands_in, why)
 
 
@@ -79,7 +95,5 @@ def _bundle(config: AgentConfig, path: Path, stands_in: StandIn | None, why: str
     keys, signature = config.keys.directory, config.bundles.require_signature
     _, detector = load(path, config.runtime.interpreter, keys, signature)
     if detector.forecaster is None:
-        raise ConfigError(
-            f"{path}: this bundle has no forecaster: train it with a table [forecast]"
-        )
+        raise NotForecast(Message("forecast.no_forecaster", {"bundle": str(path)}))
     return InForce(detector, True, stands_in, why)

@@ -23,14 +23,15 @@ import numpy as np
 from agent.bundles.ledger import copy_of_other
 from agent.bundles.load import load
 from agent.commands.forecast import adapted_offsets
-from agent.commands.in_force import in_force
+from agent.commands.in_force import Unforeseen, in_force, no_forecast
 from agent.commands.life import life
 from agent.commands.past_steps import Steps, past_steps
 from agent.config import load as configuration
 from agent.config.load import AgentConfig, StreamTable
 from agent.store.reader import Reader
+from agent.wording.message import Message
 from models.detector import Detector
-from models.errors import BundleError, DataError
+from models.errors import BundleError
 from models.forecaster import Forecaster
 from models.manifest import STEPS_MAX, Channel, ForecastPart, Sampling
 from models.messages import Float32, Float64, Forecast, Int64, NoForecast
@@ -80,6 +81,7 @@ class _Line(NamedTuple):
     model: str | None  # name and version of its bundle
     forecaster: Forecaster
     columns: list[int]  # its channels among the stream's
+    inputs: list[int]  # all that it forecasts from, likewise
     since: int = _FIRST  # number of the first step that it may forecast from
 
     @property
@@ -92,7 +94,7 @@ class _Line(NamedTuple):
         """Forecast from the steps up to an origin; ``offsets``: others than exported."""
         context = steps.rows(origin - self.context_steps + 1, self.context_steps)
         used = self.forecaster.intervals.start() if offsets is None else offsets
-        return self.forecaster.forecast(context[:, self.columns], origin, used, horizon)
+        return self.forecaster.forecast(context[:, self.inputs], origin, used, horizon)
 
 
 class _Seasonal(NamedTuple):
@@ -193,13 +195,13 @@ def _line(name: Name, detector: Detector, current: Detector, bundle: bool = True
     if (forecaster.step_s, forecaster.part.step_samples) != (ours.step_s, ours.part.step_samples):
         return Absent("other_steps", {"step_s": forecaster.step_s})
     there = {(one.name, one.unit): at for at, one in enumerate(current.manifest.channels)}
-    for one in forecaster.channels:
+    for one in forecaster.inputs:
         if (one.name, one.unit) not in there:
             return Absent("other_channels", {"channel": one.name})
     manifest = detector.manifest
     model = f"{manifest.name} version {manifest.version}" if bundle else None
-    columns = [there[one.name, one.unit] for one in forecaster.channels]
-    return _Line(name, model, forecaster, columns)
+    inputs = [there[one.name, one.unit] for one in forecaster.inputs]
+    return _Line(name, model, forecaster, inputs[: len(forecaster.channels)], inputs)
 
 
 def _previous(config: AgentConfig, table: StreamTable, current: Detector) -> _Line | Absent:
@@ -242,7 +244,7 @@ def _seasonal(season: _Season | Absent, current: Detector, ours: _Line) -> _Line
     scored = list(range(len(channels)))
     settings = _Seasonal(part, channels, scored, current.manifest.sampling)
     forecaster = Forecaster(settings, SeasonForecast(season.steps))
-    return _Line("season", None, forecaster, ours.columns, season.since)
+    return _Line("season", None, forecaster, ours.columns, ours.columns, season.since)
 
 
 # the origins
@@ -270,10 +272,8 @@ def _candidates(lines: Sequence[_Line], steps: Steps) -> Int64:
 def _refuse_short(ours: _Line, steps: Steps) -> None:
     if not len(steps.numbers) or not len(_candidates([ours], steps)):
         needed, stored = _needed_s([ours], steps, 1)
-        raise DataError(
-            f"no comparison: short history: {stored:g} s are stored, {needed:g} s are needed: the"
-            " context of a forecast, its horizon, and a stride"
-        )
+        lengths = {"stored": f"{stored:g}", "needed": f"{needed:g}"}
+        raise Unforeseen(Message("forecast.rivals_short", lengths))
 
 
 def _needed_s(lines: Sequence[_Line], steps: Steps, origins: int) -> tuple[float, float]:
@@ -337,10 +337,7 @@ def _shared(made: _Made, tried: Sequence[int]) -> tuple[list[int], dict[Name, Ab
     if not shared:
         refused = made["forecast"][tried[-1]]
         assert isinstance(refused, NoForecast)
-        raise DataError(
-            f"no comparison: no forecast could be made at any of {len(tried)} past times; at the"
-            f" last: {refused.reason.replace('_', ' ')}: {refused.detail}"
-        )
+        raise no_forecast("rivals_none", refused, tried=str(len(tried)))
     absent, usual = dict[Name, Absent](), len(shared)
     for name, ones in made.items():
         able = _able(ones, shared)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agent.control.protocol import Person, Refused, parse_answer, request_line
+from agent.wording.message import Message
 from models.errors import FieldwatchError
 
 ANSWER_S_MAX: Final = 60.0  # a reload's check may take half of this time
@@ -103,7 +104,8 @@ def _connect(connection: socket.socket, path: Path) -> None:
             " the socket's group"
         ) from error
     except BlockingIOError as error:
-        raise Refused("busy", f"the agent at {path} has too many clients; try again") from error
+        message = Message("refused.queue", {"place": str(path)})
+        raise Refused.of("busy", message) from error
     except OSError as error:  # the path is too long, or no socket
         raise NoAgent(f"no agent answers at {path}: {error.strerror or error}") from error
 

@@ -32,6 +32,7 @@ from agent.control.protocol import (
     parse_request,
     refused_line,
 )
+from agent.wording.message import Message
 
 CLIENTS_MAX: Final = 16
 REQUEST_S_MAX: Final = 30.0  # for a client to send a whole line
@@ -144,7 +145,7 @@ class Clients:
         connection.setblocking(False)
         if len(self._clients) >= CLIENTS_MAX:
             self.dropped["too_many"] += 1
-            told = Refused("busy", f"{CLIENTS_MAX} clients are connected; try again later")
+            told = Refused.of("busy", Message("refused.clients", {"count": str(CLIENTS_MAX)}))
             with connection, contextlib.suppress(OSError):
                 connection.send(refused_line(told))
             return
@@ -191,11 +192,8 @@ class Clients:
     def _behalf(self, asker: Asker, person: Person) -> Asker:
         """Return the asker of a request for a person, if it comes from the web page."""
         if asker.name != self._page_user:
-            raise Refused(
-                "not_allowed",
-                f"only {self._page_user}, the user of the web page (control.page_user), may ask for"
-                f" other people, and you are {asker.name}; nothing was done",
-            )
+            names = {"user": self._page_user, "name": asker.name}
+            raise Refused.of("not_allowed", Message("refused.page_user", names))
         return asker._replace(person=person)
 
     def _refuse(self, client: _Client, refusal: Refused) -> None:

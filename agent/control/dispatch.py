@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from agent.control.inbox import Answer, Command, stopping
 from agent.control.protocol import Code, Refused
+from agent.wording.message import Message
 
 _LOG = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class Dispatcher:
         if isinstance(answer, Refused):
             return answer
         if trouble is not None:
-            return Refused("not_stored", f"done, but not stored: {trouble}; trying again")
+            return Refused.of("not_stored", Message("refused.not_stored", {"why": trouble}))
         if (stored := self._verbs[command.name].stored) is not None:
             stored(command, answer)
         return answer

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Final, Literal, NamedTuple
 
 from agent.control.protocol import Code, Person, Refused
+from agent.wording.message import Message
 
 WAITING_MAX: Final = 20
 COMMANDS_PER_S_MAX: Final = 20.0  # long-term rate; up to ``WAITING_MAX`` at once
@@ -103,11 +104,11 @@ class Inbox:
         earned = (now - self._counted_s) * COMMANDS_PER_S_MAX
         self._allowed, self._counted_s = min(self._allowed + earned, float(WAITING_MAX)), now
         if self._allowed < 1 or len(self._commands) >= WAITING_MAX:
-            return Refused("busy", "too many commands at once; try again in a few seconds")
+            return Refused.of("busy", Message("refused.busy"))
         self._allowed -= 1
         return None
 
 
 def stopping() -> Refused:
     """Return the answer to a command that is not done because the agent is stopping."""
-    return Refused("stopping", "the agent is stopping; nothing was done. Try again when it runs")
+    return Refused.of("stopping", Message("refused.stopping"))

@@ -5,15 +5,18 @@ absent. The web page adds ``"for": {"name": "maria", "role": "operator"}``: the 
 logged in there, and for whom it asks.
 
 An answer is ``{"v": 1, "ok": true, "result": {}}``. If ``ok`` is false, it has ``{"code": "busy",
-"message": "..."}`` as ``error`` instead of a result. The codes are those of ``EXIT_CODES``.
+"message": "..."}`` as ``error`` instead of a result. The codes are those of ``EXIT_CODES``. If the
+error has a ``text``, it is the message in any language, a key and its parameters.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeGuard, get_args
+from typing import Any, Final, Literal, NamedTuple, Self, TypeGuard, get_args
 
+from agent.wording.language import ENGLISH
+from agent.wording.message import Message
 from models.errors import BundleError, ConfigError, FieldwatchError, StoreError
 from models.names import NAME
 
@@ -56,12 +59,20 @@ EXIT_CODES: Final[Mapping[Code, int]] = {
 
 
 class Refused(FieldwatchError):
-    """A command was refused; ``code`` is the reason for programs, the text the one for people."""
+    """A command was refused; ``code`` is the reason for programs, the text the one for people.
 
-    def __init__(self, code: Code, text: str) -> None:
+    ``message`` is the text for readers of any language; None: it has an English one only.
+    """
+
+    def __init__(self, code: Code, text: str, message: Message | None = None) -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.message = code, message
         self.exit_code = EXIT_CODES[code]
+
+    @classmethod
+    def of(cls, code: Code, message: Message) -> Self:
+        """Return the refusal with this message."""
+        return cls(code, ENGLISH.text(message), message)
 
 
 Role = Literal["reader", "operator", "maintainer"]  # each may do what those before it may
@@ -158,8 +169,18 @@ def done_line(result: Mapping[str, Any]) -> bytes:
 
 def refused_line(error: Refused) -> bytes:
     """Return the answer to a command that was refused."""
-    told = {"code": error.code, "message": str(error)}
+    told: dict[str, Any] = {"code": error.code, "message": str(error)}
+    if error.message is not None:
+        told["text"] = error.message.document()
     return _line({"v": VERSION, "ok": False, "error": told})
+
+
+def _message(document: object) -> Message | None:
+    """Return the message of a refusal; an older agent sends none."""
+    match document:
+        case {"key": str(key), "parameters": dict(parameters)}:
+            return Message(key, parameters)
+    return None
 
 
 def _line(document: Mapping[str, Any]) -> bytes:
@@ -178,8 +199,8 @@ def parse_answer(line: bytes) -> dict[str, Any]:
     match document:
         case {"ok": True, "result": dict(result)}:
             return result
-        case {"ok": False, "error": {"code": str(said), "message": str(message)}}:
+        case {"ok": False, "error": {"code": str(said), "message": str(text), **more}}:
             for code in EXIT_CODES:
                 if code == said:
-                    raise Refused(code, message)
+                    raise Refused(code, text, _message(more.get("text")))
     raise ValueError("neither a result nor an error that this version knows")

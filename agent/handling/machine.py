@@ -33,13 +33,20 @@ from agent.handling.states import (
     Standing,
     told,
 )
+from agent.wording.message import Message, Value
+from agent.wording.worded import Worded
 
 _HOUR_S: Final = 3600.0
 _LOOKS_MAX: Final = 20  # of a point; the newest
 
 
-class Impossible(ValueError):
-    """The state of the alarm, or a rule, forbids the request; the text gives the reason."""
+class Impossible(Worded, ValueError):
+    """The state of the alarm, or a rule, forbids the request; the message gives the reason."""
+
+
+def _impossible(why: str, now: Standing | None = None, **facts: Value) -> Impossible:
+    state: dict[str, Value] = {} if now is None else {"state": told(now)}
+    return Impossible(Message(f"impossible.{why}", {**state, **facts}))
 
 
 class Rules(NamedTuple):
@@ -147,23 +154,21 @@ def one_of_several_over(now: Standing, number: int) -> Standing:
 def acknowledge(now: Standing, at: float) -> Standing:
     """Return the standing after a person has seen the alarm."""
     if now.state not in UNACKNOWLEDGED:
-        raise Impossible(f"it is {told(now)}; only an unacknowledged alarm can be acknowledged")
+        raise _impossible("acknowledge", now)
     return _next(now, acknowledged=True, seen_at=at)
 
 
 def unacknowledge(now: Standing) -> Standing:
     """Return the standing after an acknowledgement was taken back."""
     if now.state not in ("ACKED", "LATAK", "NORM") or not now.number or now.advisory:
-        raise Impossible(f"it is {told(now)}; there is no acknowledgement to take back")
+        raise _impossible("unacknowledge", now)
     return _next(now, acknowledged=False)
 
 
 def reset(now: Standing) -> Standing:
     """Return the standing after a person has released the latch."""
     if now.state != "LATAK":
-        raise Impossible(
-            f"it is {told(now)}; only a latched alarm that is acknowledged can be reset"
-        )
+        raise _impossible("reset", now)
     return _next(now, latched=False)
 
 
@@ -181,21 +186,17 @@ def shelve(
     all shelvings together.
     """
     if not rules.shelvable:
-        raise Impossible("alarms of this consequence must not be shelved (alarms.not_shelvable)")
+        raise _impossible("not_shelvable")
     if now.state in ("OOSRV", "SHLVD"):
-        raise Impossible(f"it is {told(now)} already")
+        raise _impossible("already", now)
     if until_clear and now.condition != "active":
-        raise Impossible("it is not active, so it cannot clear: shelve it for a fixed time")
+        raise _impossible("not_active")
     if not 0 < seconds <= rules.shelve_s_max:
-        raise Impossible(
-            f"a shelving lasts at most {rules.shelve_s_max / _HOUR_S:g} h (alarms.shelve_h_max)"
-        )
+        raise _impossible("shelve_max", hours=rules.shelve_s_max / _HOUR_S)
     left_s = rules.shelved_s_max - now.shelved_s
     if seconds > left_s:
-        raise Impossible(
-            f"{max(0.0, left_s) / _HOUR_S:.1f} of {rules.shelved_s_max / _HOUR_S:g} h of shelving"
-            " are left until it has been normal (alarms.shelved_h_max)"
-        )
+        left_h = round(max(0.0, left_s) / _HOUR_S, 1)
+        raise _impossible("shelved_max", left=left_h, hours=rules.shelved_s_max / _HOUR_S)
     shelving = Shelving(at, at + seconds, until_clear, of)
     return _next(now, shelving=shelving, shelvings=now.shelvings + 1)
 
@@ -203,21 +204,21 @@ def shelve(
 def unshelve(now: Standing, at: float) -> Standing:
     """Return the standing after a person has ended a shelving, or its time is over."""
     if now.state != "SHLVD":
-        raise Impossible(f"it is {told(now)}, not shelved")
+        raise _impossible("not_shelved", now)
     return _next(_announced(_unshelved(now, at)))
 
 
 def out_of_service(now: Standing, at: float) -> Standing:
     """Return the standing after a person has taken the alarm out of service, without time limit."""
     if now.out_of_service:
-        raise Impossible("it is out of service already")
+        raise _impossible("already", now)
     return _next(_unshelved(now, at), out_of_service=True)
 
 
 def in_service(now: Standing) -> Standing:
     """Return the standing after a person has put the alarm back into service."""
     if not now.out_of_service:
-        raise Impossible(f"it is {told(now)}, not out of service")
+        raise _impossible("not_out", now)
     return _next(_announced(now), out_of_service=False)
 
 

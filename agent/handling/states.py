@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, NamedTuple, Self
 
+from agent.wording.message import Message
+
 State = Literal["NORM", "UNACK", "ACKED", "RTNUN", "LATUN", "LATAK", "SHLVD", "DSUPR", "OOSRV"]
 Condition = Literal["active", "normal", "unknown"]  # unknown: it is no longer watched
 Severity = Literal["low", "medium", "high"]
@@ -139,6 +141,7 @@ class Standing:
 _DEFAULTS: Final[Mapping[str, Any]] = {field.name: field.default for field in fields(Standing)}
 
 
-def told(now: Standing) -> str:
-    """Return the state in words."""
-    return "an advisory" if now.advisory and now.state == "NORM" else WORDS[now.state]
+def told(now: Standing) -> dict[str, Any]:
+    """Return the state in words, as the document of a message."""
+    state = "advisory" if now.advisory and now.state == "NORM" else now.state
+    return Message(f"state.{state}").document()

@@ -9,6 +9,8 @@ from agent.control.client import NoAgent, NoAnswer, NotAllowed
 from agent.control.protocol import Refused
 from agent.handling.transition import LABELS
 from agent.operating import GROUP
+from agent.wording.message import Message
+from agent.wording.worded import Worded
 from models.errors import FieldwatchError
 
 VERBS: Final = (
@@ -30,8 +32,12 @@ _STATUSES: Final[Mapping[type[FieldwatchError], int]] = {
 _REFUSED: Final = {"stale": 409, "impossible": 409, "not_allowed": 403, "unknown_alarm": 404}
 
 
-class Wrong(FieldwatchError):
+class Wrong(Worded, FieldwatchError):
     """A form has a field that no button of the page sends."""
+
+
+def _wrong(key: str, **facts: str) -> Wrong:
+    return Wrong(Message(f"page.wrong.{key}", facts))
 
 
 class Asked(NamedTuple):
@@ -49,7 +55,7 @@ def asked(stream: str, number: int, verb: str, form: Mapping[str, str]) -> Asked
 
     """
     if verb not in VERBS:
-        raise Wrong(f"there is no action {verb!r}")
+        raise _wrong("action", verb=verb)
     arguments: dict[str, Any] = {"stream": stream, "number": number}
     if revision := form.get("revision"):
         arguments["revision"] = _whole(revision)
@@ -61,7 +67,7 @@ def asked(stream: str, number: int, verb: str, form: Mapping[str, str]) -> Asked
     if verb == "label":
         label = form.get("label")
         if label not in LABELS:
-            raise Wrong("choose a label")
+            raise _wrong("label")
         arguments["label"] = label
     return Asked(f"alarm.{verb}", arguments)
 
@@ -77,7 +83,7 @@ def asked_of_group(stream: str, form: Mapping[str, str]) -> Asked:
         [_whole(part) for part in one.split(".")] for one in form.get("members", "").split(",")
     ]
     if any(len(one) != 2 for one in members):
-        raise Wrong("each member must be a number with its revision")
+        raise _wrong("member")
     arguments: dict[str, Any] = {"stream": stream, "members": members}
     if reason := form.get("reason", "").strip():
         arguments["reason"] = " ".join(reason.split())
@@ -86,7 +92,7 @@ def asked_of_group(stream: str, form: Mapping[str, str]) -> Asked:
 
 def _whole(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 15):
-        raise Wrong(f"{text[:20]!r} is not a whole number")
+        raise _wrong("whole", text=text[:20])
     return int(text)
 
 

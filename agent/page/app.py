@@ -204,7 +204,8 @@ class Page:
             asked = actions.asked_of_group(stream, form)
             await self._request(request, asked)
         except FieldwatchError as error:
-            return await self._failed(request, str(error), actions.status_of(error))
+            text = self._words(request).error(error)
+            return await self._failed(request, text, actions.status_of(error))
         return RedirectResponse("/alarms", 303)
 
     async def _ask(
@@ -214,7 +215,8 @@ class Page:
         try:
             await self._request(request, read())
         except FieldwatchError as error:
-            return await self._show_alarm(request, str(error), form, actions.status_of(error))
+            text = self._words(request).error(error)
+            return await self._show_alarm(request, text, form, actions.status_of(error))
         return RedirectResponse(f"{_place(request)}?done=1", 303)
 
     async def _request(self, request: Request, asked: Asked) -> dict[str, Any]:
@@ -283,11 +285,19 @@ class Page:
         return HTMLResponse(text, status)
 
     async def _not_found(self, request: Request, error: Exception) -> Response:
-        text = str(error) if isinstance(error, FieldwatchError) else None
-        return await self._failed(request, text or self._words(request).text("not_found"), 404)
+        words, path = self._words(request), request.path_params
+        if isinstance(error, NoSuchAlarm):
+            number = str(path["number"])
+            text = words.text("no_alarm", stream=path["stream"], number=number)
+        elif isinstance(error, FieldwatchError):
+            text = words.error(error)
+        else:
+            text = words.text("not_found")
+        return await self._failed(request, text, 404)
 
     async def _no_store(self, request: Request, error: Exception) -> Response:
-        return await self._failed(request, str(error), 503)
+        assert isinstance(error, StoreError)
+        return await self._failed(request, self._words(request).error(error), 503)
 
     async def _failed(self, request: Request, text: str, status: int) -> Response:
         if "json" in request.headers.get("accept", ""):

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
+from agent.wording.message import Message, message_of
 from models.errors import FieldwatchError
 
 REQUEST_BYTES_MAX: Final = 16 * 1024  # of a line, without its line end
@@ -36,11 +37,26 @@ Answered = Code | Literal["ok"]
 
 
 class ChartError(FieldwatchError):
-    """A chart cannot be made; ``code`` is the reason for programs, the text the one for people."""
+    """A chart cannot be made; ``code`` is the reason for programs, the text the one for people.
 
-    def __init__(self, code: Code, text: str) -> None:
+    ``message`` is the text for readers of any language; None: it has an English one only.
+    """
+
+    def __init__(self, code: Code, text: str, message: Message | None = None) -> None:
         super().__init__(text)
-        self.code: Code = code
+        self.code, self.message = code, message
+
+    def body(self) -> bytes:
+        """Return the body of the answer that says so."""
+        message = None if self.message is None else self.message.document()
+        return json.dumps({"text": str(self), "message": message}).encode()
+
+    @classmethod
+    def read(cls, code: Code, body: bytes) -> Self:
+        """Return the error of an answer."""
+        document = json.loads(body)
+        message = document["message"]
+        return cls(code, document["text"], message and message_of(message))
 
 
 def request_line(request: Mapping[str, Any]) -> bytes:

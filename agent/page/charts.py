@@ -174,7 +174,7 @@ class Charts:
                 await self._end()
         self._leaving = asyncio.create_task(self._leave())
         if code != OK:
-            raise ChartError(code, body.decode())
+            raise ChartError.read(code, body)
         return body
 
     async def _exchanged(self, line: bytes) -> tuple[Answered, bytes]:

@@ -55,7 +55,7 @@ class Data:
             stream = request.path_params["stream"]
             return _json(await self._charts.history(stream, begin, end, points, channels))
         except ChartError as error:
-            return refusal(error)
+            return self._refusal(request, error)
 
     async def forecast(self, request: Request) -> Response:
         """Answer with a stream's forecast, and with another one for planned values."""
@@ -63,7 +63,12 @@ class Data:
         try:
             return _json(await self._charts.forecast(request.path_params["stream"], plans=plans))
         except ChartError as error:
-            return refusal(error)
+            return self._refusal(request, error)
+
+    def _refusal(self, request: Request, error: ChartError) -> Response:
+        """Return the answer to a request that could not be answered, in the viewer's words."""
+        why = _why(error, self._words(request))
+        return JSONResponse({"error": why}, _STATUSES.get(error.code, 400))
 
     async def rivals(self, request: Request) -> Response:
         """Answer with the rivals of a stream's forecast, in the viewer's words."""
@@ -73,7 +78,7 @@ class Data:
             if time.monotonic() - made_s > _RIVALS_KEPT_S:
                 answer = await self._compared(stream)
         if isinstance(answer, ChartError):
-            return refusal(answer)
+            return self._refusal(request, answer)
         return JSONResponse(in_words(json.loads(answer), self._words(request)))
 
     async def _compared(self, stream: str) -> bytes | ChartError:
@@ -101,7 +106,7 @@ class Data:
             try:
                 found = json.loads(await self._charts.spark(stream))
             except ChartError as error:
-                return refusal(error)
+                return self._refusal(request, error)
             picture = sparkline(found["times"], found["score_max"], now_s)
             if len(self._sparks) >= _SPARKS_MAX:  # as a stream may have any name
                 self._sparks.clear()
@@ -134,9 +139,10 @@ def _json(body: bytes) -> Response:
     return Response(body, media_type="application/json")
 
 
-def refusal(error: ChartError) -> Response:
-    """Return the answer to a request that could not be answered."""
-    return JSONResponse({"error": str(error)}, _STATUSES.get(error.code, 400))
+def _why(error: ChartError, words: Words) -> str:
+    if error.message is not None:
+        return words.told.text(error.message)
+    return words.text(f"undrawn.{error.code}", why=str(error))
 
 
 def sparkline(times: Sequence[float], scores: Sequence[float | None], end_s: float) -> str:

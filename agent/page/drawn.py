@@ -211,11 +211,12 @@ def forecast(
         horizon_steps=horizon_steps,
         plans=_settings(plans),
     )
-    supposed = document["hypothetical"]
+    supposed, commands = document["hypothetical"], document["commands"]
     kept = ("stream", "bundle_digest", "stands_in", "coupled", "plannable", "set", "plan", "agent")
     return {
         **{key: document[key] for key in kept},
-        "titles": _titles(config_file, stream, document["forecast"]["channels"]),
+        "titles": _titles(config_file, stream, [*document["forecast"]["channels"], *commands]),
+        "commands": [{"name": name, **command} for name, command in commands.items()],
         **_foretold(document["forecast"]),
         "hypothetical": None if supposed is None else _foretold(supposed),
     }

@@ -12,13 +12,15 @@ from agent.page.alarms import row
 from agent.page.described import Known
 from agent.page.words import Words
 from agent.store.reader import Reader
+from agent.wording.message import Message
+from agent.wording.worded import Worded
 from models.errors import FieldwatchError
 
 SPANS_S: Final = (3600, 8 * 3600, 86_400, 7 * 86_400, 30 * 86_400, 366 * 86_400)
 _ALARMS_MAX: Final = 10
 
 
-class NoSuchStream(FieldwatchError):
+class NoSuchStream(Worded, FieldwatchError):
     """The agent has no such stream."""
 
 
@@ -41,7 +43,7 @@ def read(reader: Reader, stream: str, look: overview.Look) -> Found:
     found = look(reader)
     layout = reader.layout(stream)
     if layout is None and stream not in found.status.get("streams", {}):
-        raise NoSuchStream(f"there is no stream {stream!r}")
+        raise NoSuchStream(Message("page.no_stream", {"stream": stream}))
     standings = reader.standings()
     newest = [listed.handled(one, standings) for one in reader.alarms_of(stream, _ALARMS_MAX)]
     return Found(found, layout[0] if layout else [], newest)

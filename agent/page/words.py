@@ -12,13 +12,23 @@ from agent.commands.alarms.moments import Moments
 from agent.commands.alarms.told import language_of, usable_catalogue
 from agent.config.location import language_settings
 from agent.config.texts import languages
+from agent.control.client import NoAgent, NoAnswer, NotAllowed
 from agent.wording.language import Language
 from agent.wording.message import Message, Value
+from agent.wording.worded import message_in
+from models.errors import ConfigError, FieldwatchError, StoreError
 
 Theme = Literal["auto", "light", "dark"]
 THEMES: Final[tuple[Theme, ...]] = ("auto", "light", "dark")
 LANGUAGE_COOKIE: Final = "language"
 THEME_COOKIE: Final = "theme"
+_KINDS: Final[Mapping[type[FieldwatchError], str]] = {
+    NoAgent: "no_agent",
+    NotAllowed: "not_allowed",
+    NoAnswer: "no_answer",
+    StoreError: "store",
+    ConfigError: "configuration",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,13 @@ class Words:
     def text(self, key: str, **parameters: Value) -> str:
         """Return a text of the page."""
         return self.told.text(Message(f"page.{key}", parameters))
+
+    def error(self, error: FieldwatchError) -> str:
+        """Return why something was not done; details from below the agent stay as they are."""
+        if (message := message_in(error)) is not None:
+            return self.told.text(message)
+        kind = next((name for kind, name in _KINDS.items() if isinstance(error, kind)), "other")
+        return self.text(f"refused.{kind}", why=str(error))
 
     def phrase(self, key: str, default: str) -> str:
         """Return a text that is not the page's own; ``default`` if there is none."""

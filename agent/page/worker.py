@@ -24,6 +24,7 @@ from agent.page.chart_protocol import (
     Code,
     answer,
 )
+from agent.wording.worded import message_in
 from models import console
 from models.errors import BundleError, ConfigError, DataError, FieldwatchError, StoreError
 from models.printable import json_text, printable_lines
@@ -115,7 +116,9 @@ def answered(config_file: Path, line: bytes) -> bytes:
                 " channels or points",
             )
     except FieldwatchError as error:
-        return answer(_code(error), printable_lines(str(error)).encode())
+        code = _code(error)
+        told = ChartError(code, printable_lines(str(error)), message_in(error))
+        return answer(code, told.body())
     return answer(OK, body)
 
 

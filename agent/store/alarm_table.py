@@ -24,6 +24,8 @@ class AlarmTable:
         self.rows_max = rows_max
         self.next_id = 1  # id of the next row
         self.excess = 0  # rows dropped because of the cap, since the start
+        # of each correction of times in progress, which must leave alone what is written meanwhile
+        self.rewritten: list[set[tuple[str, int]]] = []
         self._last_numbers: dict[str, int] = {}  # stream -> highest number, a cache
 
     def open(self, records: Connection) -> None:
@@ -38,6 +40,8 @@ class AlarmTable:
         """
         if not alarms:
             return
+        for rewritten in self.rewritten:
+            rewritten.update((alarm["stream"], alarm["number"]) for alarm in alarms)
         records.executemany(
             """INSERT INTO alarms (stream, number, state, document) VALUES (?, ?, ?, ?)
             ON CONFLICT DO UPDATE SET state = excluded.state, document = excluded.document""",

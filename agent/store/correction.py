@@ -8,10 +8,11 @@ marked as ``unsynced``. The agent does not correct timestamps that come from dev
 
 from __future__ import annotations
 
+import copy
 import json
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.store.record import COLUMNS, Record, packed
@@ -55,6 +56,8 @@ class Correction:
         cut: The first value of ``samples``.
         labels: Whether labels are still to be corrected; there are few.
         history: Whether minutes and hours are still to be corrected.
+        rewritten: Stream and number of each alarm whose row was written after it, with the true
+            times; a row keeps its number.
 
     """
 
@@ -69,6 +72,7 @@ class Correction:
     cut: int
     labels: bool = True
     history: bool = True
+    rewritten: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def done(self) -> bool:
@@ -91,6 +95,14 @@ class Correction:
     def corrected_time(self, time_s: float) -> float:
         """Return a time, Unix seconds, corrected if it is in the period."""
         return time_s + self.by_s if self.covers(time_s) else time_s
+
+    def corrected_alarm(self, alarm: dict[str, Any]) -> dict[str, Any]:
+        """Return an alarm that waits in memory, corrected if the gateway's clock gave its times."""
+        if alarm["stream"] not in self.streams or not self.covers(unix_s(alarm["opened"])):
+            return alarm
+        moved = copy.deepcopy(alarm)
+        _move_data(moved, "alarm", self)
+        return moved
 
     def corrected_window(self, window: Window) -> Window:
         """Return a window that waits in memory, corrected if the gateway's clock gave its times."""
@@ -125,20 +137,20 @@ def correct_messages(connection: Connection, by: Correction) -> None:
 def correct_alarms(connection: Connection, by: Correction) -> None:
     """Correct the times of some alarms in the alarm list, within the caller's transaction."""
     rows = connection.execute(
-        "SELECT id, stream, document FROM alarms WHERE id < ? ORDER BY id DESC LIMIT ?",
+        "SELECT id, stream, number, document FROM alarms WHERE id < ? ORDER BY id DESC LIMIT ?",
         [by.alarms, _ROWS],
     ).fetchall()
     moved: list[tuple[str, int]] = []
     by.alarms = rows[-1][0] if len(rows) == _ROWS else 0
-    for number, stream, document in rows:
-        if stream not in by.streams:
+    for row, stream, number, document in rows:
+        if stream not in by.streams or (stream, number) in by.rewritten:
             continue
         alarm = json.loads(document)
         if not by.covers(unix_s(alarm["opened"])):
             by.alarms = 0
             break
         _move_data(alarm, "alarm", by)
-        moved.append((json.dumps(alarm), number))
+        moved.append((json.dumps(alarm), row))
     connection.executemany("UPDATE alarms SET document = ? WHERE id = ?", moved)
 
 

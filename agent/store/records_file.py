@@ -163,6 +163,10 @@ class RecordsFile:
                 drop_orphans(self._records)
         self._dropped_old += alarms
 
+    def begin(self, by: Correction) -> None:
+        """Note from now on which alarms are written while times are corrected."""
+        self._alarms.rewritten.append(by.rewritten)
+
     def correct(self, by: Correction) -> None:
         """Correct some of the times that were wrong.
 
@@ -180,6 +184,8 @@ class RecordsFile:
         except StoreError:
             by.messages, by.alarms, by.labels, by.windows = before
             raise
+        if not by.alarms:
+            self._alarms.rewritten = [s for s in self._alarms.rewritten if s is not by.rewritten]
 
     def state(self, stream: str) -> dict[str, bytes]:
         """Return the last committed state of a stream, by part."""

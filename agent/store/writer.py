@@ -186,7 +186,7 @@ class Store:
         """Return the correction for the times of everything stored or in ``batch``."""
         next_sample = self.readings.next_sample + batch.rows()
         self.readings.history.cut(next_sample)
-        return Correction(
+        by = Correction(
             by_s,
             since_s,
             until_s,
@@ -197,6 +197,8 @@ class Store:
             alarms=self.records.next_alarm,
             windows=self.records.next_window,
         )
+        self.records.begin(by)
+        return by
 
     def correct(self, by: Correction) -> None:
         """Correct some of the times that were wrong; call it until ``by`` is done.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agent.wording import english_page
+from agent.wording import english_page, english_refusals
 
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations
@@ -236,6 +236,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "state.unknown": "not watched",
     "state.latched": "{state}, latched",
     "state.by_design": "by design",
+    "state.advisory": "an advisory",
     "state.NORM": "normal",
     "state.UNACK": "unacknowledged",
     "state.ACKED": "acknowledged",
@@ -355,4 +356,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "labels.due": "Nothing was found yet, so look again, and label it: {alarms}",
     "chart.to": "to",
     **english_page.TEXTS,
+    **english_refusals.TEXTS,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from agent.wording import german_page
+from agent.wording import german_page, german_refusals
 
 TEXTS: Final[Mapping[str, str]] = {
     # numbers and durations; a duration stands in the dative
@@ -244,6 +244,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "state.unknown": "unbekannt",
     "state.latched": "{state}, gehalten",
     "state.by_design": "planmäßig",
+    "state.advisory": "ein Hinweis",
     "state.NORM": "normal",
     "state.UNACK": "nicht quittiert",
     "state.ACKED": "quittiert",
@@ -371,4 +372,5 @@ TEXTS: Final[Mapping[str, str]] = {
     "labels.due": "Noch nichts gefunden, also noch einmal ansehen und Befund eintragen: {alarms}",
     "chart.to": "bis",
     **german_page.TEXTS,
+    **german_refusals.TEXTS,
 }

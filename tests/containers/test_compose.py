@@ -20,12 +20,13 @@ from tests.container_files import (
     CONTAINERS,
     SAMPLES,
     compose,
+    files,
     image_of,
     mounts,
     parsed,
     read_fleet,
     registry_of,
-    targets,
+    secrets,
     words_of,
 )
 from trainer.config import read_registry
@@ -33,6 +34,7 @@ from trainer.config import read_registry
 COMPOSE = compose()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, one in SERVICES.items() if "build" in one]
+FLEET = "./kubernetes/base/fleet.toml"
 RUNNING = [name for name, one in SERVICES.items() if "profiles" not in one]
 
 
@@ -98,7 +100,7 @@ def test_a_command_that_does_not_exist_is_found() -> None:
             parsed(words)
 
 
-@pytest.mark.parametrize("kind", ["networks", "volumes", "configs", "secrets"])
+@pytest.mark.parametrize("kind", ["networks", "volumes", "secrets"])
 def test_what_is_named_is_there_and_what_is_there_is_used(kind: str) -> None:
     used: set[str] = set()
     for service in SERVICES.values():
@@ -108,14 +110,14 @@ def test_what_is_named_is_there_and_what_is_there_is_used(kind: str) -> None:
             case "volumes":
                 used.update(mounts(service).values())
             case _:
-                used.update(targets(service, kind))
+                used.update(secrets(service))
     assert used == COMPOSE[kind].keys()
 
 
 def test_files_and_dependencies_are_there() -> None:
-    for each in COMPOSE["configs"].values():
-        assert (CONTAINERS / each["file"]).is_file(), each
     for name, service in SERVICES.items():
+        for file in files(service):
+            assert (CONTAINERS / file).is_file(), file
         for other, how in service.get("depends_on", {}).items():
             assert how == {"condition": "service_healthy"}, name
             assert "healthcheck" in SERVICES[other]
@@ -141,29 +143,30 @@ def listeners() -> set[int]:
 
 def test_the_broker_finds_the_files_of_its_configuration() -> None:
     broker = SERVICES["broker"]
-    there = {*targets(broker, "configs").values(), *targets(broker, "secrets").values()}
-    for name in targets(broker, "configs"):
-        text = (CONTAINERS / COMPOSE["configs"][name]["file"]).read_text()
+    there = {*files(broker).values(), *secrets(broker).values()}
+    for file in files(broker):
+        text = (CONTAINERS / file).read_text()
         for path in re.findall(r"(?m)^\w+ (/etc/\S+)$", text):
             assert path in there or any(each.startswith(f"{path}/") for each in there), path
         for path in re.findall(r"(?m)^persistence_location (\S+)/$", text):
             assert path in mounts(broker)
-    assert broker["command"][-1] == targets(broker, "configs")["mosquitto.conf"]
+    assert broker["command"][-1] == files(broker)["./mosquitto.conf"]
 
 
 def test_the_gateway_is_configured_for_what_is_there(tmp_path: Path) -> None:
     service = SERVICES["gateway"]
-    place = targets(service, "configs")
-    assert parsed(words_of(service)).params["config_file"] == Path(place["gateway.toml"])
+    place = files(service)
+    bundle = place["../models/zoo/pump.fieldwatch"]
+    assert parsed(words_of(service)).params["config_file"] == Path(place["./gateway.toml"])
     (tmp_path / "agent.toml").write_bytes((CONTAINERS / "gateway.toml").read_bytes())
     found = load(tmp_path / "agent.toml")
     (stream,) = found.streams
-    assert str(stream.bundle).replace(str(tmp_path), "/etc/fieldwatch") == place["pump.fieldwatch"]
+    assert str(stream.bundle).replace(str(tmp_path), "/etc/fieldwatch") == bundle
     assert str(found.store.directory) in mounts(service)
     assert found.mqtt is not None
-    secrets = targets(service, "secrets")
-    assert str(found.mqtt.password_file) == secrets["gateway-password"]
-    assert str(found.mqtt.tls_ca_file) == secrets["ca.pem"]
+    there = secrets(service)
+    assert str(found.mqtt.password_file) == there["gateway-password"]
+    assert str(found.mqtt.tls_ca_file) == there["ca.pem"]
     assert found.mqtt.username == f"{found.gateway.site}/{found.gateway.name}"
     assert reaches("gateway", found.mqtt.host)
     assert found.mqtt.port in listeners()
@@ -172,9 +175,9 @@ def test_the_gateway_is_configured_for_what_is_there(tmp_path: Path) -> None:
 def test_the_collector_is_told_what_is_there() -> None:
     service = SERVICES["collector"]
     told = parsed(words_of(service)).params
-    secrets = targets(service, "secrets")
-    assert str(told["password_file"]) == secrets["collector-password"]
-    assert str(told["tls_ca_file"]) == secrets["ca.pem"]
+    there = secrets(service)
+    assert str(told["password_file"]) == there["collector-password"]
+    assert str(told["tls_ca_file"]) == there["ca.pem"]
     assert str(told["directory"]) in mounts(service)
     assert reaches("collector", told["host"])
     assert told["port"] in listeners()
@@ -186,15 +189,15 @@ def test_the_collector_is_told_what_is_there() -> None:
 def test_the_registry_is_the_database_that_is_there() -> None:
     service, database = SERVICES["mlflow"], SERVICES["postgres"]
     told = parsed(words_of(service)).params
-    assert str(told["config"]) == targets(service, "configs")["registry.toml"]
+    assert str(told["config"]) == files(service)["./registry.toml"]
     found = read_registry(CONTAINERS / "registry.toml")
     url = urlsplit(found.url)
     assert url.hostname is not None
     assert reaches("mlflow", url.hostname)
     variables = database["environment"]
     assert (url.username, url.path) == (variables["POSTGRES_USER"], f"/{variables['POSTGRES_DB']}")
-    assert found.password_file == targets(service, "secrets")["postgres-password"]
-    assert variables["POSTGRES_PASSWORD_FILE"] == targets(database, "secrets")["postgres-password"]
+    assert found.password_file == secrets(service)["postgres-password"]
+    assert variables["POSTGRES_PASSWORD_FILE"] == secrets(database)["postgres-password"]
     assert service["environment"]["MLFLOW_ARTIFACTS_DESTINATION"] in mounts(service)
 
 
@@ -205,8 +208,8 @@ def test_the_fleet_is_what_the_collector_gathers(name: str, tmp_path: Path) -> N
         assert mounts(one)[SAMPLES] == "samples"
     if name == "batch":
         told = parsed(words_of(service)).params
-        assert str(told["fleet"]) == targets(service, "configs")["fleet.toml"]
-    assert COMPOSE["configs"]["fleet.toml"]["file"] == "kubernetes/base/fleet.toml"
+        assert str(told["fleet"]) == files(service)[FLEET]
+    assert FLEET in files(service)
     found = read_fleet(tmp_path)
     assert str(found.output.parent) in mounts(service)
     url = registry_of(found)

@@ -14,7 +14,16 @@ from packaging.requirements import Requirement
 
 from models import __version__
 from tests.conftest import ROOT
-from tests.container_files import CONTAINERS, IMAGES, base_image, compose, parsed, stages
+from tests.container_files import (
+    CONTAINERS,
+    IMAGES,
+    base_image,
+    compose,
+    mounts,
+    parsed,
+    stages,
+    user,
+)
 
 EXTRAS = {  # as in scripts/lock; what the last ones need is not there, as a collector lacks it
     "gateway-3.11": "cbor modbus page signing zstd",
@@ -46,8 +55,20 @@ def test_hadolint_would_say_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_nobody_is_root(name: str) -> None:
-    user = stages()[name].last("USER")
-    assert user is not None and user.isdecimal() and int(user) > 0, user
+    number, _ = user()
+    assert number > 0
+    assert stages()[name].last("USER") == str(number)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_volume_belongs_to_the_user(name: str) -> None:
+    """A new volume takes its owner from the directory of the image that it is mounted on."""
+    volumes = [stages()[name].last("VOLUME")] if name != "trainer" else []
+    for service in compose()["services"].values():
+        if service.get("build", {}).get("target") == name:
+            volumes += mounts(service)
+    assert volumes
+    assert set(volumes) <= stages()[name].own_directories()
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -89,7 +110,8 @@ def test_our_images_have_the_version_of_the_project() -> None:
 def test_only_wheel_locks_and_one_script_get_into_the_images() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
-    assert rules == ["*", "!containers/environment", "!dist/*.whl", "!requirements/*.txt"]
+    files = ["containers/environment", "dist/*.whl", "requirements/*.txt", "scripts/lib/lean.sh"]
+    assert rules == ["*", *(f"!{file}" for file in files)]
     allowed = {rule.removeprefix("!").partition("/")[0] for rule in rules[1:]}
     copied = [rest for one in stages().values() for word, rest in one.lines if word == "COPY"]
     sources = {rest.split()[0] for rest in copied if not rest.startswith("--from=")}
@@ -131,8 +153,8 @@ def test_the_locked_packages_are_what_the_project_asks_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_is_made_of_a_lock_that_is_there(name: str) -> None:
-    (run,) = (rest for word, rest in stages()[f"{name}-environment"].lines if word == "RUN")
+    (run,) = (rest for word, rest in stages()[f"{name}-packages"].lines if word == "RUN")
     script, lock = run.split()
     assert (ROOT / script.removeprefix("/build/")).stat().st_mode & 0o111
     assert locked(lock)
-    assert f"--from={name}-environment " in str(stages()[name].lines)
+    assert f"--from={name}-packages " in str(stages()[name].lines)

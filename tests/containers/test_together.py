@@ -21,7 +21,8 @@ import pytest
 
 from tests import postgres
 from tests.conftest import ROOT, RealBroker, hold_port, wait_until
-from tests.container_files import CONTAINERS, compose, mounts, targets, words_of
+from tests.container_files import CONTAINERS, compose, files, mounts, words_of
+from tests.container_files import secrets as secrets_of
 from tests.database import asked
 from trainer.fleet import config as fleets
 from trainer.registry.registry import Registry
@@ -48,15 +49,14 @@ class Machine:
         return re.sub(OUR_PATHS, rf"{self.root(name)}/\1", text)
 
     def unpack(self, name: str, changes: dict[str, str]) -> None:
-        """Write configs and secrets of a service, and make its volumes."""
-        service, file = SERVICES[name], compose()
-        for kind in ("configs", "secrets"):
-            for source, target in targets(service, kind).items():
-                origin = CONTAINERS / file[kind][source]["file"]
-                origin = self._secrets / source if kind == "secrets" else origin
-                written = Path(self.place(name, target))
-                written.parent.mkdir(parents=True, exist_ok=True)
-                written.write_bytes(self._changed(name, origin.read_bytes(), changes))
+        """Write files and secrets of a service, and make its volumes."""
+        service = SERVICES[name]
+        origins = {where: CONTAINERS / file for file, where in files(service).items()}
+        origins |= {where: self._secrets / each for each, where in secrets_of(service).items()}
+        for target, origin in origins.items():
+            written = Path(self.place(name, target))
+            written.parent.mkdir(parents=True, exist_ok=True)
+            written.write_bytes(self._changed(name, origin.read_bytes(), changes))
         for path in mounts(service):
             Path(self.place(name, path)).mkdir(parents=True, exist_ok=True)
 

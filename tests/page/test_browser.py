@@ -337,6 +337,20 @@ def test_what_is_refreshed_keeps_the_focus(fine: Gateway, open_page: OpenPage) -
     assert not page.evaluate("Boolean(document.activeElement.kept)")
 
 
+def test_a_refusal_is_told_in_the_language_of_the_page(fine: Gateway, open_page: OpenPage) -> None:
+    number = raised(fine)
+    watched = open_page(language="de")
+    watched.expected.append("409")
+    page = log_in(fine, watched, f"/alarms/{VALVE}/{number}")
+    form = opened(page, "shelve")  # while it is open, the page shows the alarm as it was
+    form.locator("[name=reason]").fill("noon")
+    fine.ask("acknowledge", VALVE, number)
+    form.locator("button").click()
+    told = page.locator(".error")
+    expect(told).to_contain_text("Es wurde nichts getan: der Alarm hat sich seitdem geändert")
+    expect(told).to_contain_text(f"Zustand von {VALVE}#{number}.2: quittiert, Schwere hoch")
+
+
 def test_the_sound_stays_on_in_the_next_view(fine: Gateway, open_page: OpenPage) -> None:
     page = log_in(fine, open_page())
     page.get_by_role("button", name="Sound is off").click()

@@ -27,6 +27,7 @@ from agent.page.words import Languages
 from agent.page.worker import answered
 from agent.store.batch import Batch
 from agent.store.writer import Store
+from agent.wording.language import GERMAN
 from models.bundle import Bundle
 from models.messages import Samples
 from tests.conftest import ROOT, WAIT_S_MAX
@@ -242,6 +243,8 @@ def test_rivals_without_a_past_are_refused(forecasting: Path) -> None:
     make_files(forecasting.parent / "none")
     error = asyncio.run(refused_by(file, lambda charts: charts.rivals("pump")))
     assert (error.code, "no comparison: short history: 0 s" in str(error)) == ("impossible", True)
+    assert error.message is not None
+    assert GERMAN.text(error.message).startswith("kein Vergleich: zu kurze Vorgeschichte: 0 s sind")
     error = asyncio.run(refused_by(forecasting, lambda charts: charts.rivals("pumb")))
     assert (error.code, "did you mean 'pump'" in str(error)) == ("configuration", True)
     damaged = forecasting.parent / "data" / "bundles"
@@ -385,6 +388,8 @@ def test_what_is_missing_is_said(forecasting: Path, tmp_path: Path) -> None:
     make_files(tmp_path / "empty")
     error = asyncio.run(refused_by(file, lambda charts: charts.forecast("pump")))
     assert (error.code, "short history" in str(error)) == ("impossible", True)
+    assert error.message is not None
+    assert GERMAN.text(error.message).startswith("keine Vorhersage: zu kurze Vorgeschichte: ")
     file.write_text(text.replace("forecasting.fieldwatch", "gone.fieldwatch"))
     error = asyncio.run(refused_by(file, lambda charts: charts.forecast("pump")))
     assert error.code == "bundle"

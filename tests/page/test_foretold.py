@@ -106,6 +106,24 @@ def test_the_rivals_stand_beside_the_forecast(
     assert violations(page) == []
 
 
+def test_why_there_is_no_forecast_is_told_in_the_language_of_the_page(
+    tmp_path: Path, forecasting_bundle: Callable[..., Bundle]
+) -> None:
+    config = configure(tmp_path, forecasting_bundle())
+    page = RealPage(config)
+    page.start()
+    try:
+        for name, says in (("pump", "keine Vorhersage"), ("fan", "Das lässt die Konfiguration")):
+            for path in ("forecast", "rivals"):
+                told = page.ask(
+                    "GET", f"/streams/{name}/{path}.json", headers={"Accept-Language": "de"}
+                )
+                error = json.loads(told.body)["error"]
+                assert says in error or error.startswith("kein Vergleich"), error
+    finally:
+        page.stop()
+
+
 def answered(site: str, path: str, language: str = "en") -> dict[str, Any]:
     request = urllib.request.Request(f"{site}{path}", headers={"Accept-Language": language})
     with urllib.request.urlopen(request, timeout=WAIT_S_MAX) as answer:

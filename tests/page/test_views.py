@@ -17,10 +17,10 @@ import pytest
 from agent.commands import rivals_text
 from agent.commands.alarms.moments import Moments
 from agent.commands.rivals import Why
-from agent.control.client import NoAgent
+from agent.control.client import NoAgent, NoAnswer, NotAllowed
 from agent.control.protocol import Refused
 from agent.handling.states import WORDS, State
-from agent.page import actions, alarms, overview, streams
+from agent.page import actions, alarms, chart_protocol, overview, streams
 from agent.page.data import sparkline
 from agent.page.overview import STATES, SYMBOLS, state_of
 from agent.page.rivals import in_words
@@ -28,10 +28,11 @@ from agent.page.watch import Look, counted
 from agent.page.words import LANGUAGE_COOKIE, Languages, Words
 from agent.store.batch import Batch
 from agent.store.reader import Reader
-from agent.wording import english_page, german_page
+from agent.wording import english, english_page, german, german_page
 from agent.wording.catalogue import parameters_of
 from agent.wording.language import ENGLISH, GERMAN
 from agent.wording.message import Message
+from models.errors import ConfigError, FieldwatchError, StoreError
 from models.messages import Float32, Samples
 from tests.kept_rig import ONSET, ONSET_S, Kept, alarm
 
@@ -277,11 +278,37 @@ def test_members_of_a_group_must_be_numbers_with_revisions(members: str) -> None
         (Refused("busy", "later"), 503),
         (Refused("arguments", "what?"), 400),
         (NoAgent("none"), 503),
-        (actions.Wrong("what?"), 400),
+        (actions.Wrong(Message("page.wrong.label")), 400),
     ],
 )
 def test_what_was_not_done_has_the_status_of_its_cause(error: Any, status: int) -> None:
     assert actions.status_of(error) == status
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused.of("stale", Message("stale.over", {"now": Message("standing.none").document()})),
+        NoAgent("none"),
+        NotAllowed("none"),
+        NoAnswer("none"),
+        StoreError("disk"),
+        ConfigError("key"),
+        Refused("arguments", "of an older agent"),
+        actions.Wrong(Message("page.wrong.label")),
+        streams.NoSuchStream(Message("page.no_stream", {"stream": "pump"})),
+    ],
+)
+def test_what_was_not_done_is_told_in_the_language_of_the_reader(error: FieldwatchError) -> None:
+    said = [Words(Moments(LATER, True, one), "auto", ()).error(error) for one in (ENGLISH, GERMAN)]
+    assert said[0] != said[1]
+    assert all(said)
+
+
+@pytest.mark.parametrize("code", get_args(chart_protocol.Code))
+def test_why_a_chart_is_absent_is_told_in_the_language_of_the_reader(code: str) -> None:
+    key = f"page.undrawn.{code}"
+    assert english.TEXTS[key] != german.TEXTS[key]
 
 
 def test_a_sparkline_breaks_where_there_is_no_score_and_stays_in_its_picture() -> None:

@@ -38,8 +38,9 @@ from trainer.config import (
 from trainer.datasets.ett import EttFile
 from trainer.epochs import Epoch
 from trainer.forecast import references
-from trainer.forecast.build import BuiltForecaster, Form, Say, StepParts, build
+from trainer.forecast.build import BuiltForecaster, Form, Say, build
 from trainer.forecast.calendar import Moments
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.evaluate import Accuracy, Told, evaluate, season_error
 from trainer.forecast.windows import Steps
 

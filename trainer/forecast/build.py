@@ -1,10 +1,11 @@
 """Builds a forecaster: from steps to the part of a bundle.
 
-steps ─> calendar ─> origins: closed forms ─> stack ─> coupling ─> a network on top ─┐
-part of the manifest + network <─ intervals <─ choose a form <─ every form <─────────┘
+steps ─> calendar ─> origins: closed forms ─> stack ─> corrections ─> a network on top ─┐
+part of the manifest + network <─ intervals <─ choose a form <─ every form <────────────┘
 
-Calendar, coupling and network ship only if they gain enough. What one leaves is forecast by the
-next. A channel whose last value is a better forecast than all of these is held.
+The corrections are a coupling of the channels, and commands. Calendar, corrections and network ship
+only if they gain enough. What one leaves is forecast by the next. A channel whose last value is a
+better forecast than that with the coupling is held.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from models.interpreter import ForecastNetwork, Runtime
 from models.manifest import (
     CalendarPart,
     Channel,
-    CouplingPart,
     ForecastPart,
     Imputation,
     Intervals,
@@ -33,8 +33,8 @@ from models.messages import Float32
 from trainer.config import ForecastTable, Quantization
 from trainer.epochs import Epoch
 from trainer.family import OnEpoch, unheard
-from trainer.forecast import calendar, calibrate, coupling, held, maps, origins, stack
-from trainer.forecast.calendar import Calendars, Moments
+from trainer.forecast import calendar, calibrate, coupling, origins, stack
+from trainer.forecast.calendar import Calendars
 from trainer.forecast.choose import (
     BATCH,
     GATE_WINDOWS_MAX,
@@ -43,7 +43,7 @@ from trainer.forecast.choose import (
     predict,
     representative,
 )
-from trainer.forecast.held import Held
+from trainer.forecast.corrections import Corrected, Cutters, StepParts, closed_form, corrected
 from trainer.forecast.origins import Origin
 from trainer.forecast.stack import Choice, Evidence, Trial
 from trainer.forecast.windows import Cutter, Windows, joined
@@ -54,15 +54,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 FORECASTER: Final = "forecaster"  # name of the network, in curves of its epochs
-
-
-class StepParts(NamedTuple):
-    """The steps of each part, (n, C) in the channels' units, NaN where missing."""
-
-    learn: Float32  # training and validation, in chronological order
-    trained: int  # number of first steps of ``learn`` to fit; the rest decides when to stop
-    calibrate: Float32  # determines form and intervals
-    moments: Moments | None = None  # the times of the steps; None: not known, so no calendar
 
 
 class Form(NamedTuple):
@@ -89,9 +80,8 @@ class BuiltForecaster:
     network: Trial | None  # None: no network was tried
     epochs: list[Epoch]  # of the network that ships
     trials: list[ForecasterTrial]  # the chosen form first
-    coupling: Trial | None  # None: no coupling was tried
     calendar: Calendars | None  # None: no calendar was tried
-    held: Held
+    corrected: Corrected  # coupling, commands, and channels that are held
     channels: list[str]  # names of the scored channels
 
     def metrics(self) -> dict[str, Any]:
@@ -100,11 +90,9 @@ class BuiltForecaster:
             "choice": self.choice.as_json(),
             "evidence": self.evidence.as_json(),
             "network": None if self.network is None else self.network.as_json(),
-            "coupling": None if self.coupling is None else self.coupling.as_json(),
             "calendar": None if self.calendar is None else self.calendar.as_json(),
-            "held": self.held.as_json(self.channels),
             "quantization": [trial.as_json() for trial in self.trials],
-        }
+        } | self.corrected.metrics(self.channels)
         if self.epochs:
             best = next(epoch for epoch in reversed(self.epochs) if epoch.best)
             found["epochs"] = len(self.epochs)
@@ -147,21 +135,21 @@ def build(
     found = origins.evidence(rolled)
     choice = stack.choose(found)
     say(_choice_line(choice))
-    coupled = _coupled(cut, parts, channels, rolled, choice, settings, say)
-    networks = _Networks(coupled.learn, settings, say, on_epoch)
-    left = rolled if coupled.part is None else _left(rolled, coupled.learn, settings)
+    added = corrected(cut, parts, channels, rolled, choice, settings, say)
+    networks = _Networks(added.learn, settings, say, on_epoch)
+    left = _left(rolled, added.learn, settings) if added.adds else rolled
     trial = _tried(left, choice, networks, settings, say)
     if trial is not None and trial.ships:
-        made = _with_network(coupled.cut, choice, trial, networks, settings)
+        made = _with_network(added.cut, choice, trial, networks, settings)
     else:
         inside = [
             (origin, learn)
-            for origin, learn in zip(rolled, coupled.learn, strict=True)
+            for origin, learn in zip(rolled, added.learn, strict=True)
             if origin.step < parts.trained
         ]
-        closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
-        made = _closed_alone(closed, coupled.cut, choice, inside, coupled.held.channels, settings)
-    closed, cut = made.closed, coupled.cut
+        closed = coupling.trimmed(closed_form(cut.train, choice, settings), settings)
+        made = _closed_alone(closed, added.cut, choice, inside, added.held.channels, settings)
+    closed, cut = made.closed, added.cut
     held_out = cut.calibrate.shortened(len(closed))
     gate = held_out.cut(held_out.some(GATE_WINDOWS_MAX))
     floating = convert(made.network, "float32")
@@ -176,9 +164,8 @@ def build(
         len(closed),
         len(scales),
         bool(made.epochs),
-        coupled.part,
+        added,
         None if usual is None else usual.part,
-        coupled.held.channels,
     )
     forms = _Forms(exported.networks, windows, made.earlier, shape, settings)
     return BuiltForecaster(
@@ -190,9 +177,8 @@ def build(
         network=trial,
         epochs=made.epochs,
         trials=trials,
-        coupling=coupled.trial,
         calendar=usual,
-        held=coupled.held,
+        corrected=added,
         channels=[channel.name for channel in channels],
     )
 
@@ -224,75 +210,16 @@ def _less(parts: StepParts, usual: Calendars, channels: Sequence[Channel]) -> St
     return parts._replace(learn=learn, calibrate=held_out)
 
 
-class _Coupled(NamedTuple):
-    """The coupling, if it ships, the cutters of what it leaves, and the channels that are held."""
-
-    trial: Trial | None  # None: it was not tried
-    part: CouplingPart | None  # None: it does not ship
-    cut: Cutters
-    learn: list[Cutter]  # by origin, without what was known at the origin
-    held: Held
-
-
-def _coupled(
-    cut: Cutters,
-    parts: StepParts,
-    channels: Sequence[Channel],
-    rolled: Sequence[Origin],
-    choice: Choice,
-    settings: ForecastTable,
-    say: Say,
-) -> _Coupled:
-    """Fit a coupling of the channels to the errors of the closed form, if that gains enough."""
-    count = len(channels)
-    plain = [cut.learn] * len(rolled)
-    alone = held.judge(rolled, cut.learn, plain, choice.weights, count, settings)
-    none = _Coupled(None, None, cut, plain, alone)
-    if not settings.coupling.tried or len(rolled) < 2 or count < 2:
-        return none
-    learn, held_out = (_steps(part, channels, settings) for part in (parts.learn, parts.calibrate))
-    found = coupling.judge(rolled, cut.learn, learn, choice.weights, settings)
-    say(_coupling_line(found))
-    if not found.trial.ships:
-        return none._replace(trial=found.trial)
-    share = found.trial.share
-    earlier = [cut.learn.less(coupling.part_of(adds, share, ())) for adds in found.added]
-    kept = held.judge(rolled, cut.learn, earlier, choice.weights, count, settings)
-    closed = coupling.trimmed(_closed(cut.train, choice, settings), settings)
-    fitted = coupling.fit(cut.train, learn, closed, found.penalty, settings).without(kept.channels)
-    added = fitted.added(learn.values, share)
-    if learn.plannable:
-        left = cut.train.less(added)
-        fitted = coupling.with_effects(fitted, left, learn, closed, found.penalty, kept.channels)
-    less = Cutters(
-        cut.learn.less(added),
-        cut.train.less(added),
-        cut.validate.less(fitted.added(learn.values[cut.validated :], share)),
-        cut.calibrate.less(fitted.added(held_out.values, share)),
-        cut.validated,
-    )
-    earlier = [cut.learn.less(coupling.part_of(adds, share, kept.channels)) for adds in found.added]
-    return _Coupled(found.trial, fitted.part(share), less, earlier, kept)
-
-
 def _left(
     rolled: Sequence[Origin], learn: Sequence[Cutter], settings: ForecastTable
 ) -> list[Origin]:
-    """Return the origins with windows of what the coupling leaves."""
+    """Return the origins with windows of what the corrections leave."""
     random = np.random.default_rng(settings.fit.seed)
     share = settings.fit.trend_share
     return [
         origin._replace(judged=cutter.cut_with_trends(origin.places, share, random))
         for origin, cutter in zip(rolled, learn, strict=True)
     ]
-
-
-def _steps(values: Float32, channels: Sequence[Channel], settings: ForecastTable) -> coupling.Steps:
-    center = np.array([channel.center for channel in channels])
-    scale = np.array([channel.scale for channel in channels])
-    names = [channel.name for channel in channels]
-    plannable = [names.index(name) for name in settings.coupling.plannable]
-    return coupling.Steps(((values - center) / scale).astype(np.float32), plannable)
 
 
 class _Made(NamedTuple):
@@ -309,7 +236,7 @@ def _with_network(
 ) -> _Made:
     from trainer.forecast.network import on_top
 
-    closed = _closed(cut.train, choice, settings)
+    closed = closed_form(cut.train, choice, settings)
     epochs = networks.fit(cut.train, cut.validate, closed)
     return _Made(on_top(networks.network, closed, trial.share), closed, epochs, [])
 
@@ -354,14 +281,6 @@ def _judged(
     return Judged(windows, median[:, :, None] + distances)
 
 
-def _closed(train: Cutter, choice: Choice, settings: ForecastTable) -> Float32:
-    """Return the chosen mix of closed forms, fitted on the whole training part."""
-    moments = maps.Moments.empty(settings)
-    random = np.random.default_rng(settings.fit.seed)
-    moments.add(train, train.some(maps.WINDOWS_MAX), settings.fit.trend_share, random)
-    return origins.mixed(maps.fitted(moments, settings), choice.weights)
-
-
 def _tried(
     rolled: Sequence[Origin], choice: Choice, networks: _Networks, settings: ForecastTable, say: Say
 ) -> Trial | None:
@@ -371,16 +290,6 @@ def _tried(
     found = origins.try_network(rolled, choice.weights, networks.forecasts, settings.choice)
     say(_network_line(found, len(rolled)))
     return found
-
-
-class Cutters(NamedTuple):
-    """The cutters for the windows of each part."""
-
-    learn: Cutter  # training and validation
-    train: Cutter
-    validate: Cutter
-    calibrate: Cutter
-    validated: int  # first step of ``validate`` among those of ``learn``
 
 
 def cutters(settings: ForecastTable, scales: Float32, parts: StepParts) -> Cutters:
@@ -486,9 +395,8 @@ class _Shape(NamedTuple):
     context: int  # L, steps
     channels: int  # C
     encoder: bool  # False: only a linear map
-    coupling: CouplingPart | None
+    added: Corrected
     calendar: CalendarPart | None
-    held: list[int]  # channels whose forecast is their last value
 
 
 class _Forms:
@@ -513,7 +421,7 @@ class _Forms:
         """Return a form with its intervals."""
         network = self._networks[name]
         quantiles = _holding(
-            predict(network, self._windows.context), self._windows, self._shape.held
+            predict(network, self._windows.context), self._windows, self._shape.added.held.channels
         )
         channels = self._shape.channels
         windows = joined([self._windows, *(one.windows for one in self._earlier)])
@@ -548,9 +456,10 @@ def _part(
         layers=network.layers if encoder else 0,
         imputation=Imputation(**settings.imputation.model_dump()),
         intervals=intervals,
-        coupling=shape.coupling,
+        coupling=shape.added.coupling_part,
         calendar=shape.calendar,
-        held=shape.held,
+        commands=shape.added.commands_part,
+        held=shape.added.held.channels,
         quantization=quantization,
     )
 
@@ -566,15 +475,6 @@ def _network_line(trial: Trial, count: int) -> str:
     return (
         f"network: gains {trial.gain:.4f}, standard error {trial.standard_error:.4f}, at"
         f" {len(trial.closed)} of {count} origins; it {verdict}"
-    )
-
-
-def _coupling_line(found: coupling.Judgement) -> str:
-    trial = found.trial
-    verdict = "ships" if trial.ships else "does not ship"
-    return (
-        f"coupling of the channels, penalty {found.penalty:g}: gains {trial.gain:.4f}, standard"
-        f" error {trial.standard_error:.4f}; it {verdict}"
     )
 
 

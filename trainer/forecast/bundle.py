@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from models.bundle import Bundle
+from models.commands import held
 from models.forecaster import Forecaster
 from models.impute import fill
 from models.interpreter import ForecastNetwork
@@ -23,12 +24,13 @@ from trainer.forecast import calibrate, evaluate, references
 from trainer.forecast.build import (
     BuiltForecaster,
     Say,
-    StepParts,
     build,
     check_length,
     cutters,
 )
 from trainer.forecast.calendar import Moments
+from trainer.forecast.commands import Recorded
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.evaluate import Accuracy, Told
 from trainer.forecast.windows import steps
 from trainer.seal import assemble
@@ -104,7 +106,23 @@ def _step_parts(
         for part in (parts.train, parts.calibrate)
     )
     moments = Moments(settings.step_samples * period_s, learnt.first, held_out.first)
-    return StepParts(learnt.values, _trained(learnt.values, settings), held_out.values, moments)
+    trained = _trained(learnt.values, settings)
+    commands = _commands(parts, channels, settings, period_s)
+    return StepParts(learnt.values, trained, held_out.values, moments, commands)
+
+
+def _commands(
+    parts: prepare.Parts, channels: Sequence[Channel], settings: ForecastTable, period_s: float
+) -> Recorded | None:
+    """Return the steps of the channels that are not scored; None: there are none."""
+    positions = [at for at, channel in enumerate(channels) if not channel.scored]
+    if not positions:
+        return None
+    learn, held_out = (
+        held(steps(part, positions, settings.step_samples, period_s).values)
+        for part in (parts.train, parts.calibrate)
+    )
+    return Recorded([channels[at] for at in positions], positions, learn, held_out)
 
 
 def _scored(channels: Sequence[Channel]) -> list[int]:
@@ -127,10 +145,13 @@ def _trained(values: Float32, settings: ForecastTable) -> int:
 def _assembled(bundle: Bundle, built: BuiltForecaster, parts: StepParts) -> Bundle:
     manifest = bundle.telemanom.model_copy(update={"forecaster": built.shipped.part})
     forecaster = Forecaster(manifest, ForecastNetwork(built.shipped.network))
-    context = fill(
-        parts.calibrate[-built.shipped.part.context_steps :], built.shipped.part.imputation
-    )
-    answer = foretell(forecaster, context, _known_step(parts, built.shipped.part))
+    part = built.shipped.part
+    context = fill(parts.calibrate[-part.context_steps :], part.imputation)
+    if part.commands is not None and parts.commands is not None:
+        own = [parts.commands.positions.index(at) for at in part.commands.channels]
+        known = parts.commands.calibrate[-part.context_steps :, own]
+        context = np.concatenate([context, known], axis=1)
+    answer = foretell(forecaster, context, _known_step(parts, part))
     answers = with_forecast(bundle.parts[KNOWN_ANSWERS], answer)
     added = {FORECASTER: built.shipped.network, KNOWN_ANSWERS: answers}
     return assemble(manifest, dict(bundle.parts) | added)

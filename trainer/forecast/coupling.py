@@ -15,7 +15,7 @@ import numpy as np
 from models import coupling
 from models.intervals import between
 from models.manifest import CouplingPart
-from models.messages import Float32, Float64
+from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
 from trainer.forecast import calibrate, maps, origins
 from trainer.forecast.origins import Origin
@@ -29,8 +29,26 @@ _BATCH = 4096
 class Steps(NamedTuple):
     """The steps that a coupling is fitted to, and how they become its inputs."""
 
-    values: Float32  # (n, C) distances from the channels' centers, in scales; NaN where missing
+    values: Float32  # (n, I) distances from the inputs' centers, in scales; NaN where missing
     plannable: list[int]  # indices of the channels whose future may be given
+
+
+class Errors(NamedTuple):
+    """The errors of a forecast in windows, at each step or at leads."""
+
+    ends: Int64  # (n,) last step of each context
+    channel: Int64  # (n,)
+    missed: Float32  # (n, H) or (n, G) actual - forecast, in scales; 0: not known
+    known: Bool  # as ``missed``
+
+    def at(self, leads: Int64) -> Errors:
+        """Return those at leads (G,)."""
+        columns = leads - 1
+        return self._replace(missed=self.missed[:, columns], known=self.known[:, columns])
+
+    def less(self, added: Float32) -> Errors:
+        """Return what is left if this is added to the forecast, as ``missed``."""
+        return self._replace(missed=self.missed - np.where(self.known, added, np.float32(0)))
 
 
 class Fitted(NamedTuple):
@@ -39,7 +57,7 @@ class Fitted(NamedTuple):
     spans: list[int]
     leads: Int64  # (G,)
     horizon: int  # H
-    weights: Float64  # (G, C, F)
+    weights: Float64  # (G, C, F), of I inputs: F = K I + 1
     effects: Float64  # (G, C, 2 P)
     plannable: list[int]
 
@@ -59,8 +77,9 @@ class Fitted(NamedTuple):
         return self._replace(weights=weights)
 
     def added(self, values: Float32, share: float) -> Added:
-        """Return what is added to forecasts, from steps (n, C); see ``windows.Added``."""
-        at_leads = np.empty((len(values), values.shape[1], len(self.leads)), np.float32)
+        """Return what is added to forecasts, from steps (n, I); see ``windows.Added``."""
+        channels = self.weights.shape[1]
+        at_leads = np.empty((len(values), channels, len(self.leads)), np.float32)
         for begin in range(0, len(values), _BATCH):
             ends = np.arange(begin, min(begin + _BATCH, len(values)))
             given = coupling.inputs(values, ends, self.spans)
@@ -92,34 +111,61 @@ def spans(settings: ForecastTable, context: int) -> list[int]:
     return sorted({span for span in settings.coupling.spans_steps if span < context} | {context})
 
 
-def judge(
+class Trials(NamedTuple):
+    """The errors of a closed form, before and after each origin."""
+
+    rolled: Sequence[Origin]  # in chronological order
+    before: list[Errors]  # at leads, which a coupling is fitted to
+    judged: list[Errors]  # at each step
+    contexts: list[int]  # L at each origin
+
+
+def trials(
     rolled: Sequence[Origin],
-    learn: Cutter,
-    steps: Steps,
+    learn: Sequence[Cutter],
     weights: Mapping[str, float],
     settings: ForecastTable,
-) -> Judgement:
-    """Return the gain of a coupling over a closed form at the origins.
+    held: Sequence[int] = (),
+) -> Trials:
+    """Return the errors of a closed form at the origins.
 
     Args:
         rolled: origins in chronological order.
-        learn: cutter of the training and validation steps.
-        steps: the same steps.
+        learn: for each, a cutter of the training and validation steps.
         weights: weights of the closed form's mix.
+        settings: settings of the forecaster.
+        held: channels whose forecast is their last value.
+
+    """
+    before, judged, contexts = list[Errors](), list[Errors](), list[int]()
+    for origin, cutter in zip(rolled, learn, strict=True):
+        closed = trimmed(origins.mixed(origin.maps, weights), settings)
+        earlier = cutter.only(cutter.ending(0, origin.step))
+        before.append(to_fit(earlier, closed, settings, held))
+        judged.append(errors_at(cutter, origin.places, closed, held))
+        contexts.append(len(closed))
+    return Trials(rolled, before, judged, contexts)
+
+
+def judge(found: Trials, steps: Steps, channels: int, settings: ForecastTable) -> Judgement:
+    """Return the gain of a coupling over a closed form at the origins.
+
+    Args:
+        found: the errors of the closed form.
+        steps: the training and validation steps.
+        channels: number of scored channels.
         settings: settings of the forecaster.
 
     """
-    products: dict[float, list[Float64]] = {one: [] for one in settings.coupling.penalties}
-    added: dict[float, list[Added]] = {one: [] for one in settings.coupling.penalties}
-    for origin in rolled:
-        closed = trimmed(origins.mixed(origin.maps, weights), settings)
-        before = learn.only(learn.ending(0, origin.step))
-        judged, ends = learn.cut(origin.places), learn.ends(origin.places)
-        plain = _missed(judged, closed)
-        for penalty, found in products.items():
-            adds = fit(before, steps, closed, penalty, settings).added(steps.values, 1.0)
-            left = plain - _known(judged) * adds(ends, judged.channel)
-            found.append(origins.products([plain, left], origin))
+    penalties = settings.coupling.penalties
+    products: dict[float, list[Float64]] = {one: [] for one in penalties}
+    added: dict[float, list[Added]] = {one: [] for one in penalties}
+    for origin, before, judged, context in zip(*found, strict=True):
+        for penalty in penalties:
+            fitted = fit(before, steps, channels, context, penalty, settings)
+            adds = fitted.added(steps.values, 1.0)
+            left = judged.less(adds(judged.ends, judged.channel))
+            products[penalty].append(origins.products([judged.missed, left.missed], origin))
             added[penalty].append(adds)
     best = min(products, key=lambda one: float(np.mean([each[1, 1] for each in products[one]])))
     return Judgement(worth(np.stack(products[best]), settings), best, added[best])
@@ -140,23 +186,54 @@ def trimmed(closed: Float32, settings: ForecastTable) -> Float32:
     return closed[-max(settings.context_steps, maps.support(closed)) :]
 
 
-def fit(
-    cutter: Cutter, steps: Steps, closed: Float32, penalty: float, settings: ForecastTable
-) -> Fitted:
-    """Return the coupling that fits the errors of a map (L, H) in windows of a cutter.
+def leads_of(settings: ForecastTable) -> Int64:
+    """Return the leads (G,) that have weights of their own."""
+    return np.array(calibrate.leads(settings.intervals.leads, settings.horizon_steps))
+
+
+def to_fit(
+    cutter: Cutter, closed: Float32, settings: ForecastTable, held: Sequence[int] = ()
+) -> Errors:
+    """Return the errors of a map (L, H) in enough windows of a cutter, at leads."""
+    places = cutter.some(maps.WINDOWS_MAX)
+    return errors_at(cutter, places, closed, held).at(leads_of(settings))
+
+
+def errors_at(cutter: Cutter, places: Int64, closed: Float32, held: Sequence[int] = ()) -> Errors:
+    """Return the errors of a map (L, H) in windows of a cutter at ``places`` (n, 2).
 
     Its contexts have at least L steps.
     """
-    leads = np.array(calibrate.leads(settings.intervals.leads, settings.horizon_steps))
-    channels = steps.values.shape[1]
-    sizes = spans(settings, len(closed))
-    weights = np.zeros((len(leads), channels, len(sizes) * channels + 1))
-    places = cutter.some(maps.WINDOWS_MAX)
-    missed = _missed(cutter.cut(places), closed)[:, leads - 1]
-    given = coupling.inputs(steps.values, cutter.ends(places), sizes)
+    windows = cutter.cut(places)
+    missed = _missed(windows, closed, held)
+    return Errors(cutter.ends(places), windows.channel, missed, ~np.isnan(windows.future))
+
+
+def fit(
+    errors: Errors,
+    steps: Steps,
+    channels: int,
+    context: int,
+    penalty: float,
+    settings: ForecastTable,
+) -> Fitted:
+    """Return the coupling that fits errors of forecasts.
+
+    Args:
+        errors: of a closed form, at leads.
+        steps: those that the errors are at.
+        channels: number of scored channels.
+        context: steps of the closed form's context, L.
+        penalty: of the ridge regression.
+        settings: settings of the forecaster.
+
+    """
+    leads, sizes = leads_of(settings), spans(settings, context)
+    given = coupling.inputs(steps.values, errors.ends, sizes)
+    weights = np.zeros((len(leads), channels, given.shape[1]))
     for channel in range(channels):
-        mine = places[:, 1] == channel
-        weights[:, channel] = _ridge(given[mine], missed[mine], penalty).T
+        mine = errors.channel == channel
+        weights[:, channel] = ridge(given[mine], errors.missed[mine], penalty).T
     return Fitted(
         sizes, leads, settings.horizon_steps, weights, np.zeros((len(leads), channels, 0)), []
     )
@@ -188,7 +265,7 @@ def with_effects(
         mean = off[mine].cumsum(axis=2)[:, :, fitted.leads - 1] / fitted.leads
         given = np.concatenate([off[mine][:, :, fitted.leads - 1], mean], axis=1)  # (n, 2 P, G)
         for at, lead in enumerate(fitted.leads.tolist()):
-            effects[at, channel] = _ridge(given[:, :, at], missed[:, [lead - 1]], penalty)[:, 0]
+            effects[at, channel] = ridge(given[:, :, at], missed[:, [lead - 1]], penalty)[:, 0]
     return fitted._replace(effects=effects, plannable=plans)
 
 
@@ -201,14 +278,14 @@ def _missed(windows: Windows, closed: Float32, held: Sequence[int] = ()) -> Floa
     return -origins.errors_of(windows, origins.forecasts(windows, closed, held))
 
 
-def _known(windows: Windows) -> Float32:
-    return np.asarray(~np.isnan(windows.future), np.float32)
-
-
-def _ridge(given: Float64, missed: Float32, penalty: float) -> Float64:
+def ridge(given: Float64, missed: Float32, penalty: float) -> Float64:
     """Return the weights (F, G) of a ridge regression; the penalty is in mean squares."""
     rows = given.astype(np.float64)
-    squares = rows.T @ rows
+    return solved(rows.T @ rows, rows.T @ missed, penalty)
+
+
+def solved(squares: Float64, products: Float64, penalty: float) -> Float64:
+    """Return the weights (F, G) of a ridge regression from its moments, (F, F) and (F, G)."""
     shrink = penalty * float(np.trace(squares)) / len(squares) + float(np.finfo(np.float64).tiny)
-    found = np.linalg.solve(squares + shrink * np.eye(len(squares)), rows.T @ missed)
+    found = np.linalg.solve(squares + shrink * np.eye(len(squares)), products)
     return np.asarray(found, np.float64)

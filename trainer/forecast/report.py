@@ -78,6 +78,32 @@ def evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
+def commands(metrics: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what each channel that is not scored is worth as an input, if there are any."""
+    found = metrics["commands"]
+    if found is None:
+        return
+    yield "<h3>Commands</h3>"
+    yield (
+        "<p>What a command was corrects every forecast, what it will be only forecasts with a plan"
+        " of it. A gain is the squared error that it saves at the origins, as above. What gains"
+        " enough alone is tried together, too.</p>"
+    )
+    yield pages.table(
+        ("command", "", "gain", "standard error", "result"),
+        (
+            _gain(name, what, trial, name in found[part]["chosen"])
+            for part, what in (("history", "what it was"), ("plan", "what it will be"))
+            for name, trial in found[part]["alone"].items()
+        ),
+    )
+
+
+def _gain(name: str, what: str, trial: Mapping[str, Any], ships: bool) -> Sequence[object]:
+    figures = (f"{trial[key]:.4f}" for key in ("gain", "standard_error"))
+    return name, what, *figures, "ships" if ships else "does not ship"
+
+
 def _errors(name: str, values: Sequence[float], count: int) -> Sequence[object]:
     """Return a row; values for fewer origins belong to the last origins."""
     cells = ["–"] * (count - len(values)) + [f"{value:.4f}" for value in values]
@@ -108,6 +134,7 @@ def section(foretold: Foretold) -> Iterator[str]:
     )
     yield from drawings(foretold.by_lead, foretold.fans, foretold.channels)
     yield from evidence(metrics)
+    yield from commands(metrics)
     yield "<h3>How it is stored</h3>"
     yield pages.table(
         ("form", "bytes", "ms per window", "squared error grows", "between interpreters", "result"),

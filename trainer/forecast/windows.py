@@ -133,9 +133,9 @@ class Cutter:
         return np.asarray(places[:, 0] + self._shift + self._context - 1)
 
     def less(self, added: Added) -> Cutter:
-        """Return a cutter whose futures lack what is added to the forecasts."""
-        other = copy.copy(self)
-        other._added = added
+        """Return a cutter whose futures also lack this part of what is added to the forecasts."""
+        other, before = copy.copy(self), self._added
+        other._added = added if before is None else lambda *at: before(*at) + added(*at)
         return other
 
     def only(self, places: Int64) -> Cutter:

@@ -340,9 +340,9 @@ class WhatIf {
     form.hidden = true;
   }
 
-  // the channels as the bundle has them; those that cannot be set are there, too, and say so
+  // the channels and commands as the bundle has them; those that cannot be set say so
   offer(data) {
-    this.channels = data.channels.map(({ name, unit }) => ({ name, title: unit ? `${data.titles[name]} (${unit})` : data.titles[name], able: data.plannable.includes(name) }));
+    this.channels = [...data.channels, ...data.commands].map(({ name, unit }) => ({ name, title: unit ? `${data.titles[name]} (${unit})` : data.titles[name], able: data.plannable.includes(name) }));
     const able = data.plannable.length;
     this.form.querySelector(".hint").textContent = !able ? this.words.none_plannable : able < this.channels.length ? this.words.why_not : "";
     this.form.hidden = false;

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agent.clock import Clock
+from agent.corrections import Corrections
 from agent.dialects.cloudevents import CloudEvents
 from agent.handling.transition import Transition
 from agent.store.batch import Batch
@@ -106,6 +108,41 @@ def test_samples_and_alarms_of_arrivals_are_moved_and_older_ones_not(store: Stor
         assert (first[0], second[0], third[0]) == (SYNCED_BEFORE_S, RIGHT_S, 50.0)
         moved = alarm("line", 2, RIGHT_S + 5, RIGHT_S + 9)
         assert reader.alarms(10) == [alarms[0], moved, alarms[2]]
+
+
+@pytest.mark.parametrize("by_s", [BY_S, 30.0])  # a clock that was never set; one that was not exact
+def test_what_is_written_meanwhile_is_right_and_what_is_older_is_still_moved(
+    store: Store, by_s: float
+) -> None:
+    alarms = [alarm("line", 1, WRONG_S + 5, WRONG_S + 9), alarm("line", 2, WRONG_S + 7, None)]
+    store.commit(Batch(alarms=alarms), "unsynced")
+    by = store.correction(by_s, WRONG_S, WRONG_S + 60, frozenset({"line"}), Batch())
+    right = [
+        alarm("line", 1, WRONG_S + 5 + by_s, WRONG_S + 9 + by_s),
+        alarm("line", 2, WRONG_S + 7 + by_s, None),
+    ]
+    store.commit(Batch(alarms=right[1:]), "synced")  # it is open, so that it is written again
+    again = store.correction(1.0, WRONG_S + 60 + by_s, WRONG_S + 61 + by_s, by.streams, Batch())
+    while not (by.done and again.done):
+        store.correct(again if by.done else by)
+    with Reader(store.directory) as reader:
+        assert reader.alarms(10) == right
+
+
+def test_an_alarm_that_waits_to_be_stored_is_moved_once(store: Store) -> None:
+    wall, steady = [WRONG_S], [0.0]
+    clock = Clock(lambda: "unsynced", lambda: wall[0], lambda: steady[0])
+    corrections = Corrections(store, clock)
+    waiting = [alarm("line", 1, WRONG_S + 5, WRONG_S + 9), alarm("device", 1, WRONG_S, None)]
+    batch = Batch(alarms=waiting)
+    steady[0], wall[0] = 20.0, WRONG_S + 50.0
+    assert (step := clock.look()) is not None
+    assert corrections.begin(step, frozenset({"line"}), batch) is not None
+    store.commit(batch, "synced")
+    while corrections.busy:
+        corrections.go_on()
+    with Reader(store.directory) as reader:
+        assert reader.alarms(10) == [alarm("line", 1, WRONG_S + 35, WRONG_S + 39), waiting[1]]
 
 
 def label(number: int, at: float, begin: float, end: float) -> Transition:

@@ -16,8 +16,9 @@ from tests.trainer.forecast.conftest import channels
 from trainer.benchmark.forecasting import read_config
 from trainer.cli import commands
 from trainer.config import ForecastTable
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
 from trainer.forecast.choose import predict
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.windows import Cutter
 
 SMALL = """

@@ -16,8 +16,9 @@ from models.manifest import Channel, ForecastPart, Sampling
 from models.messages import Float32, Forecast
 from tests.trainer.forecast.conftest import channels
 from trainer.config import ForecastTable
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
 from trainer.forecast.calendar import Moments, choose, fit, less
+from trainer.forecast.corrections import StepParts
 
 STEP_S = 3600.0
 BERLIN = "Europe/Berlin"

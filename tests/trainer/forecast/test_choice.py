@@ -11,7 +11,8 @@ from trainer.config import ChoiceTable, ForecastTable
 from trainer.epochs import Epoch
 from trainer.family import OnEpoch, unheard
 from trainer.forecast import maps, origins, stack
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.stack import STACK, Evidence
 from trainer.forecast.windows import Cutter
 

@@ -9,7 +9,8 @@ from models.coupling import Coupling
 from models.messages import Float32
 from tests.trainer.forecast.conftest import channels
 from trainer.config import ForecastTable
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.coupling import spans, worth
 from trainer.forecast.stack import judge_network
 
@@ -56,7 +57,7 @@ def coupled(settings: ForecastTable) -> BuiltForecaster:
 
 
 def test_a_channel_that_tells_of_another_ships(coupled: BuiltForecaster) -> None:
-    trial = coupled.coupling
+    trial = coupled.corrected.coupling
     assert trial is not None and trial.ships
     assert np.mean(trial.network) < 0.8 * np.mean(trial.closed)
     assert coupled.shipped.part.coupling is not None
@@ -72,10 +73,10 @@ def test_a_network_is_tried_on_what_the_coupling_leaves(settings: ForecastTable)
         }
     )
     found = built(driven(3000, seed=1), given)
-    assert found.coupling is not None and found.coupling.ships
+    assert found.corrected.coupling is not None and found.corrected.coupling.ships
     assert found.network is not None
-    assert found.network.closed[-1] == pytest.approx(found.coupling.network[-1], rel=0.1)
-    assert found.network.closed[-1] < 0.9 * found.coupling.closed[-1]
+    assert found.network.closed[-1] == pytest.approx(found.corrected.coupling.network[-1], rel=0.1)
+    assert found.network.closed[-1] < 0.9 * found.corrected.coupling.closed[-1]
 
 
 def test_channels_that_have_nothing_to_do_with_each_other_stay_alone(
@@ -83,7 +84,7 @@ def test_channels_that_have_nothing_to_do_with_each_other_stay_alone(
 ) -> None:
     walks = np.random.default_rng(2).normal(size=(3000, 2)).cumsum(axis=0)
     alone = built(walks.astype(np.float32), settings)
-    assert alone.coupling is not None and not alone.coupling.ships
+    assert alone.corrected.coupling is not None and not alone.corrected.coupling.ships
     assert alone.shipped.part.coupling is None
 
 
@@ -94,7 +95,7 @@ def test_one_channel_has_nothing_to_be_coupled_with(settings: ForecastTable) -> 
         update={"coupling": settings.coupling.model_copy(update={"plannable": []})}
     )
     found = build(single, channels(1.0), parts, None, lambda line: None)
-    assert found.coupling is None
+    assert found.corrected.coupling is None
 
 
 def test_the_intervals_are_those_of_what_is_left(
@@ -105,7 +106,7 @@ def test_the_intervals_are_those_of_what_is_left(
         update={"coupling": settings.coupling.model_copy(update={"tried": False})}
     )
     other = built(driven(3000, seed=1), alone)
-    assert other.coupling is None
+    assert other.corrected.coupling is None
     widths = []
     for one in (coupled, other):
         offsets = np.array(one.shipped.part.intervals.offsets)  # (Q, C, G)

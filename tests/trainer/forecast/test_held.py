@@ -8,8 +8,9 @@ import pytest
 from models.messages import Float32
 from tests.trainer.forecast.conftest import channels
 from trainer.config import ForecastTable
-from trainer.forecast.build import BuiltForecaster, StepParts, build
+from trainer.forecast.build import BuiltForecaster, build
 from trainer.forecast.choose import predict
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.held import Held
 from trainer.forecast.windows import Cutter
 

@@ -14,7 +14,8 @@ from models.manifest import Channel, ForecastPart, Sampling
 from models.messages import Float32, Float64, Forecast
 from tests.trainer.forecast.conftest import channels
 from trainer.config import ForecastTable
-from trainer.forecast.build import StepParts, build
+from trainer.forecast.build import build
+from trainer.forecast.corrections import StepParts
 from trainer.forecast.windows import Int64
 
 STEP = 50  # samples, 10 s
