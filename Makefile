@@ -54,7 +54,8 @@ help:
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
-	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman; BASE=IMAGE"
+	@echo "                   builds on another image, BROKER_IMAGE and POSTGRES_IMAGE are the other two)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -117,7 +118,8 @@ release: $(VENV)/dev.stamp
 	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
 	@$(MAKE) wheel
-	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} $(ARGS) || exit 1; done
+	echo $(RELEASED) | tr ' :' '\n ' | xargs -L 1 -P $(shell nproc) \
+		sh -ec 'scripts/build-deb --arch "$$0" --python "$$1" $(ARGS)'
 	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
 
 # --strict: a package that the index knows nothing of is not taken for a sound one

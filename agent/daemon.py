@@ -15,169 +15,116 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from agent.alarms.handled import check_suppressions, handling_of
-from agent.alarms.lifecycle import closed_as_removed
-from agent.alarms.points import Points
-from agent.bundles.load import Loader
-from agent.clock import Clock
-from agent.commits import CLOCK, HANDLING, Commits
+from agent.alarms.handled import handling_of
+from agent.assembly import Parts, assembled, retention_of, uplink_of
+from agent.central import Central
+from agent.commits import Commits
 from agent.config import load as configuration
 from agent.config.checker import Checker
-from agent.config.commands import CommandsTable
-from agent.config.load import AgentConfig, AlarmsTable, StoreTable
+from agent.config.load import AgentConfig, AlarmsTable
 from agent.control.control import Control
 from agent.control.dispatch import Verb
-from agent.control.door import Door
 from agent.control.inbox import Command, Inbox
 from agent.control.protocol import Refused
 from agent.corrections import Corrections
-from agent.defects.quarantine import Quarantine
 from agent.defects.threads import Watch
-from agent.fleets import CHOICE_S_MAX, Chooser, fleets_of, log_refused, unwatched_of
-from agent.guard import Guard
-from agent.health.measured import (
-    LoopTimes,
-    Machine,
-)
-from agent.health.sdnotify import Notifier
+from agent.health.measured import LoopTimes, Machine
 from agent.health.status_line import StatusLine
 from agent.inputs.first_rows import FirstRows
-from agent.inputs.kinds import open_input
-from agent.inputs.queue import ChunkQueue
 from agent.inputs.source import Chunk, Input
 from agent.journal import set_level, start_logging
-from agent.mqtt.signer import signer_of
 from agent.onsite.hooks import Hooks
 from agent.onsite.panels import Panels
 from agent.operating import Labelling, Operating, Roles
 from agent.overview import Overview
-from agent.parsing.lines import LineParser
 from agent.reloading import Prepared, Reloads
-from agent.remote.execution import Execution
-from agent.scoring.fleet import Fleet
-from agent.scoring.origin import BASELINE, Unwatched
 from agent.scoring.streams import Streams
-from agent.store.batch import Batch
-from agent.store.maintenance import bring_up_to_date, mend_meanwhile
-from agent.store.obstacles import refuse_directory
 from agent.store.record import Outgoing
-from agent.store.retention import Retention
 from agent.store.writer import Store
 from agent.uplink.handover import Relay
 from agent.uplink.progress import SAMPLES, Progress
-from agent.uplink.sender import Uplink
 from models.errors import Defect, StoreError
-from models.manifest import manifest_of
 from models.times import iso_time
 
-if TYPE_CHECKING:
-    from agent.remote.listener import Listener
-
 _LOG = logging.getLogger(__name__)
-S = TypeVar("S", bound=Store)
 
 
 class Daemon:
     """One gateway's agent: its inputs, streams, store and uplink, and the loop between them."""
 
-    def __init__(
-        self,
-        config: AgentConfig,
-        store: Store,
-        fleets: Sequence[Fleet],
-        inputs: Sequence[Input],
-        parsers: Mapping[str, LineParser],
-        uplink: Uplink | None,
-        notifier: Notifier,
-        chunks: ChunkQueue,
-        clock: Clock,
-        config_file: Path,
-        loader: Loader,
-        batch: Batch | None = None,
-        quarantine: Quarantine | None = None,
-        inbox: Inbox | None = None,
-        door: Door | None = None,
-        unwatched: Sequence[Unwatched] = (),
-        points: Points | None = None,
-    ) -> None:
-        """Set up; ``batch`` is the first; ``parsers`` excludes inputs of ``unwatched`` streams."""
-        self._config = config
-        self._points = points or Points(*handling_of(config))
-        self._store = store
-        self._streams = Streams(
-            fleets,
-            {one.name: one.stream for one in inputs},
-            parsers,
-            unwatched,
-            {one.name: one.status for one in inputs},
-        )
-        self._inputs = {source.name: source for source in inputs}
-        self._first_rows = FirstRows(self._inputs)
-        self._reading: list[Input] = []
-        self._relay = Relay(uplink, _progress(store))
+    def __init__(self, parts: Parts) -> None:
+        """Connect the parts."""
+        config, store, clock = parts.config, parts.store, parts.clock
+        self._config, self._store, self._clock = config, store, clock
+        self._points, self._quarantine, self._chunks = parts.points, parts.quarantine, parts.chunks
+        self._inputs = {source.name: source for source in parts.inputs}
+        self._streams = _streams_of(parts)
+        self._relay = Relay(parts.uplink, _progress(store))
         self._hooks = Hooks(store.origin, store.directory, store.records.alarm)
         self._panels = Panels(store.origin)
         self._tell_on_site(config)
-        self._notifier, self._status_line = notifier, StatusLine(notifier)
-        self._reloads = Reloads(config_file, self._streams, loader, clock, notifier, chunks.wake)
-        self._operating = Operating(
-            self._points,
-            store.records.alarm,
-            clock.wall_s,
-            _roles(config),
-            _labelling(config.alarms),
-        )
-        first = batch or Batch()
-        self._execution = Execution(_commands(config), self._operating, clock, first)
-        self._control = Control(
-            inbox or Inbox(),
-            door,
-            {
-                "reload": Verb(lambda _: self._reloads.ask()),
-                "flush": Verb(self._flush),
-                "state": Verb(self._state, changes=False),
-            }
-            | self._operating.verbs()
-            | self._execution.verbs(),
-            chunks.wake,
-        )
-        self._listener: Listener | None = None
-        self._chunks = chunks
-        self._clock = clock
-        self._commits = Commits(
-            store,
-            self._streams,
-            self._inputs,
-            self._relay,
-            notifier,
-            clock,
-            first,
-            config.store.state_interval_s,
-            self._points,
-            self._hooks,
-        )
+        self._notifier, self._status_line = parts.notifier, StatusLine(parts.notifier)
+        self._commits = self._commits_of(parts)
         self._batch = self._commits.batch
+        self._corrections = Corrections(store, clock)
+        self._reloads = self._reloads_of(parts)
+        self._operating = _operating_of(parts)
+        self._central = Central(config, self._operating, clock, self._batch)
+        self._control = self._control_of(parts)
+        self._first_rows = FirstRows(self._inputs)
+        self._reading: list[Input] = []  # the inputs that were started
         self._in_hand: Sequence[Chunk] = ()  # the chunks being scored
         self._exchanging: set[str] = set()  # streams whose detector is being exchanged
         self._stopping = False
         self._aborted = False
-        self._quarantine = quarantine or _quarantine(config)
-        self._corrections = Corrections(store, clock)
         self._loop = LoopTimes()
-        self._overview = Overview(
-            config.gateway,
-            clock,
-            Machine(config.store.directory),
+        self._overview = self._overview_of()
+
+    def _commits_of(self, parts: Parts) -> Commits:
+        return Commits(
+            self._store,
+            self._streams,
+            self._inputs,
+            self._relay,
+            self._notifier,
+            self._clock,
+            parts.batch,
+            self._config.store.state_interval_s,
+            self._points,
+            self._hooks,
+        )
+
+    def _reloads_of(self, parts: Parts) -> Reloads:
+        wake = self._chunks.wake
+        return Reloads(
+            parts.config_file, self._streams, parts.loader, self._clock, self._notifier, wake
+        )
+
+    def _control_of(self, parts: Parts) -> Control:
+        """Return what people and programs may ask of the loop."""
+        own = {
+            "reload": Verb(lambda _: self._reloads.ask()),
+            "flush": Verb(self._flush),
+            "state": Verb(self._state, changes=False),
+        }
+        verbs = own | self._operating.verbs() | self._central.verbs()
+        return Control(parts.inbox, parts.door, verbs, self._chunks.wake)
+
+    def _overview_of(self) -> Overview:
+        return Overview(
+            self._config.gateway,
+            self._clock,
+            Machine(self._config.store.directory),
             self._loop,
-            chunks,
+            self._chunks,
             self._inputs,
             self._streams,
             self._commits,
-            store,
+            self._store,
             self._relay,
             self._quarantine,
             self._reloads,
@@ -185,7 +132,7 @@ class Daemon:
             self._points,
             self._hooks,
             self._panels,
-            self._commanded,
+            self._central.document,
         )
 
     def stop(self) -> None:
@@ -233,10 +180,10 @@ class Daemon:
         self._relay.start()
         self._hooks.start()
         self._panels.start()
-        self._execution.restore(*self._store.records.orders())
+        self._central.restore(*self._store.records.orders())
         self._commit()  # stores a first status, for commands before the first reading
         self._control.open()
-        self._listen(self._config)
+        self._central.listen(self._config, self._control.ask)
         self._notifier.ready()
         _LOG.info("ready: %d streams, %d inputs", len(self._streams), len(self._inputs))
 
@@ -369,7 +316,7 @@ class Daemon:
             store.ring_rows_max,
             store.alarm_rows_max,
             store.bytes_max,
-            _retention(store),
+            retention_of(store),
             store.history_bytes_max,
             store.logbook_rows_max,
             store.windows_bytes_max,
@@ -393,34 +340,7 @@ class Daemon:
         self._streams.reconfigure(config.streams, config.summary.interval_s, self._batch)
         if config.mqtt != before.mqtt:
             self._relay.replace(uplink_of(config, self._store, self._quarantine.guard))
-            self._listen(config)
-
-    def _listen(self, config: AgentConfig) -> None:
-        """Accept the commands of central ops from now on, or none, as configured."""
-        before, self._listener = self._listener, None
-        if before is not None:
-            before.ask_to_stop()
-        self._execution.settings = _commands(config)
-        if config.mqtt is None or not config.mqtt.commands.enabled:
-            return
-        from agent.remote.listener import Listener, Place
-
-        assert config.keys.directory is not None  # the configuration sees to that
-        gateway, directory = config.gateway, config.store.directory
-        place = Place(gateway.site, gateway.name, directory, config.keys.directory)
-        signer = signer_of(config)
-        self._listener = Listener(config.mqtt, place, signer, self._control.ask, before)
-        self._listener.start()
-
-    def _stop_listening(self) -> None:
-        if self._listener is not None:
-            self._listener.stop()
-
-    def _commanded(self) -> dict[str, Any]:
-        """Return the state of the commands of central ops, for ``status``; empty if off."""
-        if self._listener is None:
-            return {}
-        return {"remote": self._listener.document() | self._execution.document()}
+            self._central.listen(config, self._control.ask)
 
     def _tell_on_site(self, config: AgentConfig) -> None:
         """Take over who is told on site; the next commit drops notices of removed hooks."""
@@ -446,7 +366,7 @@ class Daemon:
         self._commit(with_status=False)
         self._stop_inputs()
         self._panels.stop()
-        self._stop_listening()
+        self._central.stop()
         self._hooks.stop()
         self._relay.stop()
         self._commit(with_status=False)
@@ -472,7 +392,7 @@ class Daemon:
         """Commit, end the uplink, and then commit what was acknowledged meanwhile."""
         self._commit()
         self._panels.stop()
-        self._stop_listening()
+        self._central.stop()
         self._hooks.stop()
         self._relay.stop()
         self._commit()
@@ -512,95 +432,13 @@ def run(config_file: Path, checker: Checker) -> int:
     with checker:
         config = checker.call(configuration.load, config_file)
         set_level(config.log.level)
-        daemon = _assemble(config, config_file, checker, inbox)
+        daemon = Daemon(assembled(config, config_file, checker, inbox))
     signal.signal(signal.SIGHUP, lambda *_: daemon.reload())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: daemon.stop())
     with Watch(daemon.abort):
         daemon.run()
     return 0
-
-
-def _assemble(config: AgentConfig, config_file: Path, checker: Checker, inbox: Inbox) -> Daemon:
-    """Create and connect all parts, but start none."""
-    notifier = Notifier()
-    notifier.check(config.store.flush_interval_s)
-    refuse_directory(config.store.directory)  # before other parts search for their files in it
-    config.keys.check()
-    signer_of(config)
-    clock = Clock()
-    loader = Loader.of(config)
-    chooser = Chooser(config, loader, lambda source, data: checker.call(manifest_of, source, data))
-    choices = []
-    for table in config.streams:
-        notifier.starting(CHOICE_S_MAX, f"starting: the bundle of stream {table.name}")
-        choices.append(chooser.choose(table))
-    log_refused(choices)
-    fleets = fleets_of(choices, config.summary.interval_s, clock)
-    streams = {stream.name: stream for fleet in fleets for stream in fleet.streams}
-    check_suppressions(
-        config,
-        {
-            name: stream.manifest.channel_names
-            for name, stream in streams.items()
-            if stream.origin.stands_in != BASELINE
-        },
-    )
-    store = store_of(config, Store)
-    store.readings.history.describe(
-        {name: stream.manifest.channel_names for name, stream in streams.items()}
-    )
-    parsers = {
-        source.name: LineParser(source.lines, streams[source.stream].manifest.source_channels)
-        for source in config.inputs
-        if source.stream in streams
-    }
-    notifier.status("starting: the database")
-    bring_up_to_date(config.store.directory)
-    store.open(mend_meanwhile)
-    records, readings = store.records, store.readings
-    if known := [saved for saved in (records.state(CLOCK).get(CLOCK), readings.clock()) if saved]:
-        clock.restore(*known)
-    batch, points = Batch(), Points(*handling_of(config))
-    points.restore(records.standings(), clock.wall_s(), records.state(HANDLING))
-    open_alarms, configured = records.all_open_alarms(), {table.name for table in config.streams}
-    points.compare(open_alarms, clock.wall_s())
-    for alarm in open_alarms:
-        if alarm["stream"] not in configured:
-            batch.tell(closed_as_removed(alarm, clock.wall_s()))
-    for name, stream in streams.items():
-        number = records.last_alarm_number(name)
-        goes_on = stream.restore(records.state(name), records.open_alarms(name), number, batch)
-        stream.windows.resume(records.unfinished_windows(name), goes_on, batch)
-    loader.note_running(
-        {choice.table.name: choice.bundle for choice in choices if choice.bundle is not None},
-        {table.name for table in config.streams if table.bundle is not None},
-    )
-    quarantine = _quarantine(config)
-    uplink = uplink_of(config, store, quarantine.guard)
-    inputs = [open_input(source, quarantine.guard) for source in config.inputs]
-    chunks = ChunkQueue(config.runtime.queue_chunks_max, config.runtime.gather_s, len(inputs))
-    return Daemon(
-        config,
-        store,
-        fleets,
-        inputs,
-        parsers,
-        uplink,
-        notifier,
-        chunks,
-        clock,
-        config_file,
-        loader,
-        batch,
-        quarantine,
-        inbox,
-        None
-        if config.control_socket is None
-        else Door(config.control_socket, config.control.page_user),
-        unwatched_of(choices, records.open_alarms),
-        points,
-    )
 
 
 def _progress(store: Store) -> Progress:
@@ -611,13 +449,24 @@ def _progress(store: Store) -> Progress:
     return progress
 
 
-def _quarantine(config: AgentConfig) -> Quarantine:
-    headed = [source.name for source in config.inputs if source.lines.header]
-    return Quarantine(config.store.directory, headed)
+def _streams_of(parts: Parts) -> Streams:
+    return Streams(
+        parts.fleets,
+        {one.name: one.stream for one in parts.inputs},
+        parts.parsers,
+        parts.unwatched,
+        {one.name: one.status for one in parts.inputs},
+    )
 
 
-def _commands(config: AgentConfig) -> CommandsTable:
-    return CommandsTable() if config.mqtt is None else config.mqtt.commands
+def _operating_of(parts: Parts) -> Operating:
+    return Operating(
+        parts.points,
+        parts.store.records.alarm,
+        parts.clock.wall_s,
+        _roles(parts.config),
+        _labelling(parts.config.alarms),
+    )
 
 
 def _roles(config: AgentConfig) -> Roles:
@@ -626,39 +475,3 @@ def _roles(config: AgentConfig) -> Roles:
 
 def _labelling(table: AlarmsTable) -> Labelling:
     return Labelling(table.fault_kinds, table.ask_again_days * 86_400.0)
-
-
-def _retention(table: StoreTable) -> Retention:
-    return Retention(table.samples_days_max, table.alarms_days_max, table.history_days_max)
-
-
-def store_of(config: AgentConfig, kind: type[S]) -> S:
-    """Return the configured store, of the given class, not opened yet."""
-    return kind(
-        config.store.directory,
-        config.gateway.site,
-        config.gateway.name,
-        config.store.outbox_rows_max,
-        config.store.ring_rows_max,
-        alarm_rows_max=config.store.alarm_rows_max,
-        logbook_rows_max=config.store.logbook_rows_max,
-        bytes_max=config.store.bytes_max,
-        history_bytes_max=config.store.history_bytes_max,
-        windows_bytes_max=config.store.windows_bytes_max,
-        retention=_retention(config.store),
-    )
-
-
-def uplink_of(config: AgentConfig, store: Store, guard: Guard) -> Uplink | None:
-    """Return the configured uplink, not started yet; None if none is configured."""
-    if config.mqtt is None:
-        return None
-    return Uplink(
-        config.mqtt,
-        store.origin,
-        store.directory,
-        lambda: store.last_seq,
-        guard,
-        config.keys.directory,
-        signer_of(config),
-    )

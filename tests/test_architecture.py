@@ -23,7 +23,7 @@ MAY_IMPORT = {  # besides itself and the standard library
     "trainer": {"models", "numpy", "pydantic"},
 }
 # rooms of the agent: which others each may import; no circle, so data flows one way
-_SEES_ALL = {"__main__", "bench", "cli", "daemon", "demo"}
+_SEES_ALL = {"__main__", "assembly", "bench", "cli", "daemon", "demo"}
 ROOMS: dict[str, set[str]] = {
     "backoff": set(),
     "clock": set(),
@@ -80,6 +80,8 @@ ROOMS: dict[str, set[str]] = {
         "operating",
         "store",
     },
+    # of these commands, for the daemon: who listens, and who executes
+    "central": {"clock", "config", "control", "mqtt", "operating", "remote", "store"},
     "overview": {  # asks all parts of the loop
         "alarms",
         "clock",

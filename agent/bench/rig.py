@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from agent.alarms.handled import handling_of
+from agent.alarms.points import Points
+from agent.assembly import Parts, quarantine_of, store_of, uplink_of
 from agent.bench.devices import Devices, Rounds, Send, Steady, memory_inputs, terminals
 from agent.bench.lines import PHASES, Lines
 from agent.bench.meters import Mark, Meter, MeteredQueue, MeteredStore
@@ -26,7 +29,7 @@ from agent.bundles.load import Loader
 from agent.clock import Clock, clock_quality
 from agent.config.broker import MqttTable
 from agent.config.load import AgentConfig
-from agent.daemon import Daemon, store_of, uplink_of
+from agent.daemon import Daemon
 from agent.guard import Guard
 from agent.health.sdnotify import Notifier
 from agent.inputs.kinds import open_input
@@ -150,17 +153,21 @@ def _run(
     uplink = uplink_of(config, store, Guard())
     file = store.directory / "agent.toml"  # which nobody reads
     daemon = Daemon(
-        config,
-        store,
-        [fleet],
-        inputs,
-        parsers,
-        uplink,
-        Notifier(),
-        chunks,
-        Clock(),
-        file,
-        Loader.of(config),
+        Parts(
+            config=config,
+            config_file=file,
+            loader=Loader.of(config),
+            store=store,
+            fleets=[fleet],
+            inputs=inputs,
+            parsers=parsers,
+            chunks=chunks,
+            uplink=uplink,
+            notifier=Notifier(),
+            clock=Clock(),
+            points=Points(*handling_of(config)),
+            quarantine=quarantine_of(config),
+        )
     )
     store.meter, store.enough = meter, _both(devices.stop, daemon.stop)
     devices.start(lost=daemon.stop)

@@ -17,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from agent.backoff import Backoff
+from agent.collector.answers import is_answer, read_answer
 from agent.collector.books import Collected
 from agent.collector.enrolled import Enrolled
 from agent.collector.quarantine import Entry
@@ -47,7 +48,12 @@ from agent.config.broker import MqttTable
 from agent.config.kinds import CHECK_BEGINS, CHECK_STREAM, topic_name
 from agent.defects.threads import Watch
 from agent.dialects.received import decoded
-from agent.dialects.topics import acknowledged_topic, central_status_topic, gateway_topic
+from agent.dialects.topics import (
+    acknowledged_topic,
+    answer_topic,
+    central_status_topic,
+    gateway_topic,
+)
 from agent.journal import log_to_stderr
 from agent.mqtt.connection import (
     Acknowledged,
@@ -128,7 +134,8 @@ class Collector:
         self._stopping = threading.Event()
         self.backoff = Backoff(settings.backoff_min_s, settings.backoff_max_s)
         # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten, twins,
-        # overwritten; of samples: samples, chunks_repeated, samples_filed, files_dropped
+        # overwritten; of samples: samples, chunks_repeated, samples_answered, samples_filed,
+        # samples_repeated, files_dropped
         self.counters: Counter[str] = Counter()
         self.rejected: Counter[Cause] = Counter()
         self._twins = Twins()
@@ -202,8 +209,12 @@ class Collector:
             statuses = connection.subscribe([gateway_topic(self.site, "+", "status")])
             topics = subscriptions(self.site, self._samples is not None)
             connection.subscribe([*topics, status])
+            answers = None
+            if self._samples is not None:
+                answers = connection.subscribe([answer_topic(self.site, "+")])
             connection.publish(status, online, retain=True)
-            self._collect(_Collecting(self, connection, broker, collected, voice, statuses, online))
+            optional = _Optional(statuses, answers)
+            self._collect(_Collecting(self, connection, broker, collected, voice, optional, online))
             connection.publish(status, offline, retain=True)
         finally:
             connection.close(politely=self._stopping.is_set())
@@ -225,6 +236,9 @@ class Collector:
             return  # of `fieldwatch-agent check`
         if is_of_samples(topic):
             self._take_samples(topic, body, collected)
+            return
+        if is_answer(topic):
+            self._take_answer(topic, body, collected)
             return
         try:
             body = self._decoded(body)
@@ -257,6 +271,19 @@ class Collector:
             kept = b"" if error.cause == "no_room" else body  # its gateway sends it again
             self.reject(topic, error.cause, str(error), collected, kept)
 
+    def _take_answer(self, topic: str, body: bytes, collected: Collected) -> None:
+        if collected.samples is None:
+            return  # of an earlier subscription
+        try:
+            if self._enrolled is not None:
+                self._enrolled.check(topic, body)
+            answered = read_answer(topic, body, self.site)
+            if answered is not None:
+                collected.samples.take_answer(answered)
+                self.counters["samples_answered"] += len(answered.samples.times)
+        except Refused as error:
+            self.reject(topic, error.cause, str(error), collected, body)
+
     def file_samples(self, collected: Collected, all_of_it: bool = False) -> bool:
         """Write some samples to files if that is due, and drop old files; return whether any."""
         if collected.samples is None:
@@ -268,6 +295,7 @@ class Collector:
             self._unfiled_log.add(1, str(error))
             return False
         self.counters["samples_filed"] += count
+        self.counters["samples_repeated"] = collected.samples.repeated
         if dropped:
             self.counters["files_dropped"] += dropped
             self._files_dropped_log.add(dropped, "by --samples-days-max or --samples-bytes-max")
@@ -369,6 +397,13 @@ class Collector:
             self._on_message(message)
 
 
+class _Optional(NamedTuple):
+    """Packet identifiers of the subscriptions that the broker may refuse."""
+
+    statuses: int
+    answers: int | None  # to commands; None: without samples
+
+
 class _Collecting:
     """Collects on one connection."""
 
@@ -379,10 +414,9 @@ class _Collecting:
         broker: Connected,
         collected: Collected,
         voice: Voice,
-        statuses: int,
+        optional: _Optional,
         online: bytes,
     ) -> None:
-        """``statuses`` is the packet identifier of a subscription that the broker may refuse."""
         self._voice = voice
         self._status_topic, self._online = central_status_topic(collector.site), online
         self._overwritten = False  # whether another client replaced our retained status
@@ -394,7 +428,7 @@ class _Collecting:
         self._in_flight: set[int] = set()
         self._to_tell: dict[Source, None] = {}
         self._taken = 0
-        self._statuses = statuses
+        self._optional = optional
 
     def until(self, stopping: threading.Event) -> None:
         """Collect until ``stopping`` is set.
@@ -427,7 +461,9 @@ class _Collecting:
         match event:
             case Lost(reason):
                 raise LinkError(reason)
-            case Subscribed(str(refusal), packet) if packet != self._statuses:
+            case Subscribed(str(refusal), packet) if packet == self._optional.answers:
+                _LOG.warning("samples in answers to commands are not stored: %s", refusal)
+            case Subscribed(str(refusal), packet) if packet != self._optional.statuses:
                 raise LinkError(f"the broker refuses the subscription: {refusal}")
             case Acknowledged(packet=packet):
                 self._in_flight.discard(packet)

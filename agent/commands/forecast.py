@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from agent.alarms.predicted import LimitWatch
-from agent.commands.in_force import in_force, no_forecast
+from agent.commands.in_force import Unforeseen, in_force, no_forecast
 from agent.commands.life import life
 from agent.config import load as configuration
 from agent.store.reader import Reader
+from agent.wording.message import Message
 from models.commands import held
 from models.detector import Detector
 from models.errors import ConfigError
@@ -184,7 +185,7 @@ def _path(forecaster: Forecaster, made: Forecast, context: Float32, plan: Settin
     """Return a plan as a value per step; ``+=`` adds to the forecast, or a command's last value.
 
     Raises:
-        DataError: this value is not known.
+        Unforeseen: this value is not known.
 
     """
     steps, value = made.quantiles.shape[1], np.float32(plan.value)
@@ -195,10 +196,7 @@ def _path(forecaster: Forecaster, made: Forecast, context: Float32, plan: Settin
         return np.asarray(made.quantiles[at, :, forecaster.intervals.middle] + value, np.float32)
     last = held(context)[-1, at]
     if np.isnan(last):
-        raise DataError(
-            f"--plan {plan.channel}+=: its present value is not known; give the value itself, as in"
-            f" --plan {plan.channel}=VALUE"
-        )
+        raise Unforeseen(Message("forecast.no_present_value", {"channel": plan.channel}))
     return np.full(steps, last + value, np.float32)
 
 

@@ -208,7 +208,21 @@ class _Reading:
             return [(low, _FAR if high is None else high)]
         # the newest page is damaged; an index may say how far the numbers go
         high = self._one(f"SELECT max(+{table.key}) FROM {table.name}")  # noqa: S608
-        return [(low, last), (last + 1, high or last + max(last - low, _BEYOND_MIN))]
+        return [(low, last), (last + 1, high or self._beyond(last))]
+
+    def _beyond(self, last: int) -> int:
+        """Return a number that no row exceeds, as far as rows after the first damage tell.
+
+        It looks farther and farther. What is not found is on a damaged page, or was never there.
+        """
+        table, reach, ahead = self._table, last, _BEYOND_MIN
+        while ahead < _FAR:
+            found = self._one(
+                f"SELECT {table.key} FROM {table.name} NOT INDEXED"  # noqa: S608 - no input in it
+                f" WHERE {table.key} >= {last + ahead} ORDER BY {table.key} LIMIT 1"
+            )
+            reach, ahead = found or reach, 2 * ahead
+        return last + 2 * (reach - last) + _BEYOND_MIN
 
     def _last_before_damage(self, low: int) -> int | None:
         table, last = self._table, None

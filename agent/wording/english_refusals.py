@@ -106,6 +106,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "forecast.none": "no forecast: {reason}: {detail}",
     "forecast.short_history": "short history",
     "forecast.missing_values": "missing values",
+    "forecast.no_present_value": (
+        "--plan {channel}+=: its present value is not known; give the value itself, as in"
+        " --plan {channel}=VALUE"
+    ),
     "forecast.not_from_median": (
         "stream {stream}: its baseline makes no forecasts: it compares with the median"
         " (deviations_max or history_samples), or season_s is too short or too long"

@@ -124,6 +124,10 @@ TEXTS: Final[Mapping[str, str]] = {
     "forecast.none": "keine Vorhersage: {reason}: {detail}",
     "forecast.short_history": "zu kurze Vorgeschichte",
     "forecast.missing_values": "fehlende Werte",
+    "forecast.no_present_value": (
+        "--plan {channel}+=: der jetzige Wert ist nicht bekannt; geben Sie den Wert selbst an:"
+        " --plan {channel}=WERT"
+    ),
     "forecast.not_from_median": (
         "Strom {stream}: ohne Modell gibt es hier keine Vorhersage: es wird mit dem Median"
         " verglichen (deviations_max oder history_samples), oder season_s ist zu kurz oder zu lang"

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.clock import Clock
@@ -20,6 +21,7 @@ from agent.store.salvage import Numbers, mend
 from agent.store.sqlite import log_of
 from agent.store.writer import Store
 from models.errors import StoreError
+from models.messages import Samples
 from tests.agent.store.test_writer import message, opened, queued, samples
 from tests.database import asked
 from tests.disk import Disk
@@ -77,9 +79,13 @@ def test_rows_beside_a_damaged_page_are_saved_and_the_numbers_go_on(filled: Stor
 
 def overwrite_alarms(file: Path, *numbers: int) -> None:
     """Overwrite the leaf pages with these alarms."""
+    overwrite_each(file, *(f'"number": {number},'.encode() for number in numbers))
+
+
+def overwrite_each(file: Path, *markers: bytes) -> None:
+    """Overwrite the leaf page that has each marker."""
     data = bytearray(file.read_bytes())
-    for number in numbers:
-        marker = f'"number": {number},'.encode()
+    for marker in markers:
         (found,) = (
             start
             for start in range(PAGE, len(data), PAGE)
@@ -111,6 +117,28 @@ def test_rows_between_two_damaged_pages_are_saved_however_many_there_are(tmp_pat
     (report,) = store.document()["damage"]
     assert report["saved"]["alarms"] + report["lost"]["alarms"] == count
     assert 0 < report["lost"]["alarms"] <= 20
+    store.close()
+
+
+def test_samples_between_two_damaged_pages_are_saved_although_no_index_has_their_numbers(
+    tmp_path: Path,
+) -> None:
+    store, count = Store(tmp_path, "plant", "gw-1", 1000, 1_000_000), 12_000
+    store.open()
+    chunk = np.ones((5, 8), np.float32), np.ones(5, np.float32)
+    rows = [
+        ("pump", Samples(1e9 + 5 * number + np.arange(5.0), chunk[0]), chunk[1])
+        for number in range(count)
+    ]
+    store.commit(Batch(samples=rows), "synced")
+    store.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / READINGS)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    places = [(1e9 + 5 * number + np.arange(5.0)).tobytes() for number in (50, count - 1)]
+    overwrite_each(tmp_path / READINGS, *places)
+    store = opened(tmp_path)
+    (report,) = store.document()["damage"]
+    assert count - 50 <= report["saved"]["samples"] < count
     store.close()
 
 
