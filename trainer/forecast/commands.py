@@ -7,8 +7,9 @@ the rolling origins, each against the same forecast without it (``coupling.worth
 - **plan**: what they will be moves it, if it is known, by the response of each channel to how far
   a command is from what is usual after its past.
 
-Each command is tried alone first. Those that gain enough are tried together, and ship if that gains
-enough, too. A plan moves the channels whose own error it lowers, as clearly as a network must.
+Each command is tried alone first. Of those that gain enough the best ships, and each other one if
+it gains enough on top of those before it. So commands that change together do not all ship. A plan
+moves the channels whose own error it lowers, by the same test.
 Commands with few values are tried as numbers and as levels (``models.commands``).
 """
 
@@ -27,7 +28,7 @@ from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
 from trainer.forecast import calibrate, coupling
 from trainer.forecast.coupling import Errors, Steps, Trials
-from trainer.forecast.stack import Trial, judge_network
+from trainer.forecast.stack import Trial
 from trainer.forecast.windows import Added, Int64
 
 LEVEL_SHARE = 0.01  # of the steps, at least, at a value that is a level
@@ -177,7 +178,7 @@ def _history(
         steps = Steps(columns.learn[:, columns.of(chosen)], [])
         return coupling.judge(trials, steps, channels, settings)
 
-    found = _selected(range(len(columns.levels)), lambda some: _brief(tried(some)))
+    found = _selected(range(len(columns.levels)), lambda some: _brief(tried(some)), settings)
     if not found.chosen:
         return found, []
     again = tried(found.chosen)
@@ -190,16 +191,24 @@ def _brief(found: coupling.Judgement) -> tuple[Trial, float]:
 
 
 def _selected(
-    commands: Sequence[int], tried: Callable[[Sequence[int]], tuple[Trial, float]]
+    commands: Sequence[int],
+    tried: Callable[[Sequence[int]], tuple[Trial, float]],
+    settings: ForecastTable,
 ) -> Found:
-    """Try each command alone, then those together that gain enough."""
+    """Try each command alone, then the best, and each other one on top of those chosen."""
     alone = {command: tried([command]) for command in commands}
-    chosen = [command for command, (trial, _) in alone.items() if trial.ships]
     trials = {command: trial for command, (trial, _) in alone.items()}
-    if not chosen:
-        return Found(trials, None, 0.0, [], [])
-    together, penalty = alone[chosen[0]] if len(chosen) == 1 else tried(chosen)
-    return Found(trials, together, penalty, chosen if together.ships else [], [])
+    found = Found(trials, None, 0.0, [], [])
+    able = [command for command, trial in trials.items() if trial.ships]
+    for command in sorted(able, key=lambda one: -trials[one].gain):
+        if found.together is None:
+            together, penalty = alone[command]
+            found = Found(trials, together, penalty, [command], [])
+            continue
+        more, penalty = tried(chosen := sorted([*found.chosen, command]))
+        if coupling.adds_enough(found.together, more, settings):
+            found = Found(trials, more, penalty, chosen, [])
+    return found
 
 
 def _less(trials: Trials, added: Sequence[Added], settings: ForecastTable) -> Trials:
@@ -252,11 +261,11 @@ def _plan(
         best = min(by_penalty, key=lambda one: float(by_penalty[one][:, 1, 1].mean()))
         return coupling.worth(by_penalty[best], settings), best
 
-    found = _selected(plannable, tried)
+    found = _selected(plannable, tried, settings)
     if not found.chosen:
         return found
     each = products(found.chosen, found.penalty)
-    follow = [at for at in range(channels) if judge_network(each[:, at], settings.choice).ships]
+    follow = [at for at in range(channels) if coupling.worth(each[:, at], settings).ships]
     return found._replace(follow=follow, chosen=found.chosen if follow else [])
 
 
@@ -354,7 +363,7 @@ def _response(moments: _Moments, kept: Bool, penalty: float) -> Float64:
 def fit_history(
     found: Judgement, errors: Errors, channels: int, context: int, settings: ForecastTable
 ) -> coupling.Fitted | None:
-    """Return the correction by the commands' past; None: it does not ship.
+    """Return the correction by the commands' past, its share; None: it does not ship.
 
     Args:
         found: which commands ship.
@@ -364,10 +373,12 @@ def fit_history(
         settings: settings of the forecaster.
 
     """
-    if not found.history.chosen:
+    history = found.history
+    if not history.chosen or history.together is None:
         return None
-    steps = Steps(found.columns.learn[:, found.columns.of(found.history.chosen)], [])
-    return coupling.fit(errors, steps, channels, context, found.history.penalty, settings)
+    steps = Steps(found.columns.learn[:, found.columns.of(history.chosen)], [])
+    fitted = coupling.fit(errors, steps, channels, context, history.penalty, settings)
+    return fitted._replace(weights=history.together.share * fitted.weights)
 
 
 def fit_plan(
@@ -382,10 +393,10 @@ def fit_plan(
     if not len(own):
         return usual.weights, np.zeros((channels, 0, len(taps)))
     moments = _summed(usual, errors, coupling.leads_of(settings), channels, taps)
-    share = found.plan.together.share if found.plan.together is not None else 0.0
-    response = share * _response(
-        moments, np.ones(len(own) * len(taps), np.bool_), found.plan.penalty
-    )
+    every = np.ones(len(own) * len(taps), np.bool_)
+    response = _response(moments, every, found.plan.penalty)
+    response *= 0.0 if found.plan.together is None else found.plan.together.share
+    response[np.setdiff1d(np.arange(channels), found.plan.follow)] = 0.0
     return usual.weights, response.reshape(channels, len(own), len(taps))
 
 
@@ -400,11 +411,10 @@ def part(
     """Return it for the manifest, if any command ships."""
     used = found.chosen
     columns, (expected, response) = found.columns, plan
-    together = found.history.together
     weights: list[list[list[float]]] = []
-    if history is not None and together is not None:
+    if history is not None:
         inside = np.isin(columns.of(used), columns.of(found.history.chosen))
-        weights = _spread(together.share * history.weights, inside, len(spans)).tolist()
+        weights = _spread(history.weights, inside, len(spans)).tolist()
     return CommandsPart(
         channels=[recorded.positions[at] for at in used],
         levels=[columns.levels[at] for at in used],

@@ -171,31 +171,40 @@ def _commanded(
     """Fit the commands to what the coupling leaves, if they gain enough."""
     kept = before.held.channels
     trials = coupling.trials(rolled, before.learn, choice.weights, settings, kept)
-    names = [channel.name for channel in recorded.channels]
-    wanted = [at for at, name in enumerate(names) if name in settings.coupling.plannable]
+    named = settings.coupling.plannable
+    wanted = [at for at, channel in enumerate(recorded.channels) if channel.name in named]
     found = commands.judge(recorded, trials, count, wanted, settings)
     for line in _command_lines(found):
         say(line)
+    judged = before._replace(commands=found)
     if not found.chosen:
-        return before._replace(commands=found)
+        return judged
     closed = coupling.trimmed(closed_form(before.cut.train, choice, settings), settings)
-    errors = coupling.to_fit(before.cut.train, closed, settings, kept)
+    return _with_commands(judged, found, recorded, count, closed, settings)
+
+
+def _with_commands(
+    before: Corrected,
+    found: commands.Judgement,
+    recorded: Recorded,
+    count: int,
+    closed: Float32,
+    settings: ForecastTable,
+) -> Corrected:
+    """Return it with the commands that are chosen, on top of a map (L, H)."""
+    cut, learn, kept = before.cut, before.learn, before.held.channels
+    errors = coupling.to_fit(cut.train, closed, settings, kept)
     history = commands.fit_history(found, errors, count, len(closed), settings)
-    cut, learn = before.cut, before.learn
-    together = found.history.together
-    if history is not None and together is not None:
-        own = found.columns.of(found.history.chosen)
+    if history is not None:
+        own, adds = found.columns.of(found.history.chosen), history.added
         values, held_out = found.columns.learn[:, own], found.columns.calibrate[:, own]
-        share, fitted = together.share, history
-        cut = cut.less(
-            lambda part: fitted.added(values[part], share), fitted.added(held_out, share)
-        )
-        learn = [one.less(adds) for one, adds in zip(learn, found.added, strict=True)]
+        cut = cut.less(lambda part: adds(values[part], 1.0), adds(held_out, 1.0))
+        learn = [one.less(earlier) for one, earlier in zip(learn, found.added, strict=True)]
         errors = coupling.to_fit(cut.train, closed, settings, kept)
     plan = commands.fit_plan(found, errors, count, len(closed), settings)
     spans = coupling.spans(settings, len(closed))
     part = commands.part(recorded, found, history, plan, spans, settings)
-    return before._replace(cut=cut, learn=learn, commands=found, commands_part=part)
+    return before._replace(cut=cut, learn=learn, commands_part=part)
 
 
 def _line(what: str, trial: Trial) -> str:
