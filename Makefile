@@ -17,7 +17,7 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-tflite \
+.PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-arch test-tflite \
 	test-systemd smoke-containers bench proof proof-kills proof-cuts proof-data proof-fleet proof-registry soak parts \
 	assets pictures film measure-service clean
 
@@ -46,12 +46,16 @@ help:
 	@echo "make release       build wheel and Debian packages, and sign the list of them (KEY=release.key)"
 	@echo "make audit         look up the gateway's packages in the list of known vulnerabilities; a step of a release"
 	@echo "make lock          choose the gateway's packages anew, with their hashes: requirements/"
-	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie; needs root)"
+	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie or noble;"
+	@echo "                   needs root)"
+	@echo "make test-arch     install the Debian package and the offline bundle in a clean, emulated system (ARCH=arm64 or"
+	@echo "                   armhf, SUITE=bookworm or trixie; needs root); half an hour, a step of a release"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
 	@echo "                   agent there and run its unit (needs root)"
-	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman)"
+	@echo "make smoke-containers  build and start containers/compose.yaml and test it (needs Docker or Podman; BASE=IMAGE"
+	@echo "                   builds on another image, BROKER_IMAGE and POSTGRES_IMAGE are the other two)"
 	@echo "make clean         remove all that was made here"
 
 demo: $(VENV)/demo.stamp
@@ -114,7 +118,8 @@ release: $(VENV)/dev.stamp
 	@[ -r "$(KEY)" ] || { echo "error: KEY=FILE names the secret key of releases: fieldwatch-agent keys new release FILE" >&2; exit 1; }
 	@[ -z "$$(git status --porcelain)" ] || { echo "error: a release is made of a commit, and there are changes" >&2; exit 1; }
 	@$(MAKE) wheel
-	for system in $(RELEASED); do scripts/build-deb --arch $${system%:*} --python $${system#*:} $(ARGS) || exit 1; done
+	echo $(RELEASED) | tr ' :' '\n ' | xargs -L 1 -P $(shell nproc) \
+		sh -ec 'scripts/build-deb --arch "$$0" --python "$$1" $(ARGS)'
 	PYTHONPATH=$(CURDIR) $(BIN)/python scripts/release/sign.py dist --key "$(KEY)"
 
 # --strict: a package that the index knows nothing of is not taken for a sound one
@@ -127,6 +132,9 @@ lock: $(VENV)/dev.stamp
 
 test-deb: wheel $(VENV)/dev.stamp
 	scripts/test-deb $(SUITE)
+
+test-arch: wheel $(VENV)/dev.stamp
+	scripts/test-arch $(ARCH) $(SUITE)
 
 test-wheel: wheel parts
 	scripts/test-wheel "$(PYTHON)"

@@ -151,7 +151,10 @@ class Commits:
         if self._trouble.over():
             self._relay.tell(None)
         self._samples += waiting
-        self._relay.progress.see(self._store.readings.next_sample, self._store.readings.durable)
+        readings = self._store.readings
+        self._relay.progress.see(
+            readings.next_sample, readings.durable, readings.ring_epoch, readings.stored_by
+        )
         committed = time.monotonic()
         for arrived in self._arrivals:
             self.latencies.add(committed - arrived)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,13 @@ class Stage:
         found = [rest for name, rest in self.lines if name == word]
         return found[-1] if found else None
 
+    def own_directories(self) -> set[str]:
+        """Return the directories that the image makes for its user."""
+        runs = [shlex.split(rest) for word, rest in self.lines if word == "RUN"]
+        made = [run[: run.index("&&")] for run in runs if run[0] == "install"]
+        assert all(run[1:8] == "-d -o fieldwatch -g fieldwatch -m 750".split() for run in made)
+        return {path for run in made for path in run[8:]}
+
     def words(self, word: str) -> list[str]:
         """The words of ENTRYPOINT or CMD in its form as a list."""
         found = self.last(word)
@@ -72,6 +80,14 @@ def stages() -> dict[str, Stage]:
         elif word and word != "ARG":
             stage.lines.append((word, rest.strip()))
     return found
+
+
+def user() -> tuple[int, int]:
+    """Return the numbers of the user and the group that the Dockerfile makes."""
+    (text,) = (rest for word, rest in stages()["base"].lines if word == "RUN")
+    (group,) = re.findall(r"groupadd --gid (\d+) fieldwatch", text)
+    (number,) = re.findall(r"useradd --uid (\d+) --gid fieldwatch .* fieldwatch$", text)
+    return int(number), int(group)
 
 
 def base_image() -> str:

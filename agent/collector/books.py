@@ -307,6 +307,6 @@ class Collected:
         if self.shelf.is_full() and not self._touched:  # touched books are not on the disk yet
             self.shelf.let_go()
         said: dict[str, Any] = {"epoch": source.epoch, "through_seq": book.through, "also": also}
-        if self.samples is not None and (recent := self.samples.recent(source)):
-            said["samples"] = recent
+        if self.samples is not None:
+            said |= self.samples.recent(source)
         return json.dumps(said, separators=(",", ":")).encode()

@@ -6,11 +6,16 @@ The columns are those of ``fieldwatch-agent export``: ``time``, the channels, ``
 and ``CHANNEL:quality`` for each channel. A value that was not measured is null. A file's name has
 the time and the number of its first sample, so what a power cut lets the collector write again
 replaces the same file.
+
+Samples of answered requests are in files of their own. They have no number of the ring that would
+tell which of them are known, so their times do: a sample that another file of the day has is left
+out, whichever way it came first.
 """
 
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,16 +24,19 @@ from typing import Any, Final
 import numpy as np
 
 from agent.collector.reading import Source
+from agent.dialects.answered import micros
 from agent.dialects.samples import Samples
 from models.errors import StoreError
 from models.files import replacing
 from models.formats.cells import TIME
 from models.formats.recording import QUALITY, SCORE
-from models.messages import GOOD, QUALITIES
+from models.messages import GOOD, QUALITIES, Int64
 from models.times import iso_time
 
 FOLDER: Final = "samples"
+ANSWERED: Final = "answered"  # in place of an epoch
 _DAY_S: Final = 86_400
+_LOG = logging.getLogger(__name__)
 
 
 def missing() -> str | None:
@@ -38,34 +46,70 @@ def missing() -> str | None:
     return None
 
 
-def write(directory: Path, source: Source, stream: str, samples: Sequence[Samples]) -> list[Path]:
-    """Write a stream's samples, a file for each day; return the files.
+def write(directory: Path, source: Source, stream: str, samples: Sequence[Samples]) -> int:
+    """Write a stream's samples, a file for each day; return how many of them were in a file.
 
     Args:
         directory: of the collector.
-        source: whose samples they are.
+        source: whose samples they are; ``ANSWERED`` in place of an epoch: from answered requests.
         stream: likewise.
-        samples: in the order of their numbers.
+        samples: in the order of their numbers, or of their arrival if from answered requests.
 
     Raises:
-        StoreError: a file cannot be written; none is half there.
+        StoreError: a file cannot be written or read; none is half there.
 
     """
     below = directory / FOLDER / f"gateway={source.gateway}" / f"stream={stream}"
-    written = []
+    known = 0
     for day, parts in _by_day(samples).items():
         first = parts[0]
         begin = iso_time(float(first.times[0]))[11:19].replace(":", "")
         name = f"{begin}-{source.epoch}-{int(first.numbers[0]):012d}.parquet"
         path = below / f"day={iso_time(day * _DAY_S)[:10]}" / name
         try:
+            new = _new(path, parts, source.epoch == ANSWERED)
+            known += sum(len(part.times) for part in parts) - sum(len(part.times) for part in new)
+            if not new:
+                continue
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
-                file.write(_encoded(parts))
+                file.write(_encoded(new))
         except OSError as error:
             raise StoreError(f"{error.filename or path}: {error.strerror}") from error
-        written.append(path)
-    return written
+    return known
+
+
+def _new(path: Path, parts: Sequence[Samples], answered: bool) -> list[Samples]:
+    """Return the samples that no other file of the day has.
+
+    Numbers tell which samples of the lane are known. So only files of answers can have them, too.
+    """
+    others = path.parent.glob("*.parquet" if answered else f"*-{ANSWERED}-*.parquet")
+    files = [other for other in others if other != path]  # ours was written before a power cut
+    if not files and not answered:
+        return list(parts)
+    known = np.concatenate([np.empty(0, np.int64), *map(_micros_in, files)])
+    new = []
+    for part in parts:
+        at = micros(part.times)
+        some = part.at(~np.isin(at, known))
+        if answered:
+            known = np.concatenate([known, at])
+        if len(some.times):
+            new.append(some)
+    return new
+
+
+def _micros_in(file: Path) -> Int64:
+    """Return the times in a file, in µs; none if it is damaged."""
+    import polars
+
+    try:
+        found = polars.read_parquet(file, columns=[TIME], glob=False, hive_partitioning=False)
+    except polars.exceptions.PolarsError as error:
+        _LOG.warning("%s is no whole file of samples: %s", file, str(error).split("\n", 1)[0])
+        return np.empty(0, np.int64)
+    return np.asarray(found[TIME].to_physical().to_numpy(), np.int64)
 
 
 def _by_day(samples: Sequence[Samples]) -> dict[int, list[Samples]]:
@@ -91,9 +135,8 @@ def _encoded(parts: Sequence[Samples]) -> bytes:
 
     names = list(dict.fromkeys(name for part in parts for name in part.channels))
     times = np.concatenate([part.times for part in parts])
-    micros = np.round(times * 1e6).astype(np.int64)
     columns: dict[str, Any] = {
-        TIME: polars.Series(micros).cast(polars.Datetime("us", "UTC")),
+        TIME: polars.Series(micros(times)).cast(polars.Datetime("us", "UTC")),
     }
     codes = {name: np.concatenate([_codes(part, name) for part in parts]) for name in names}
     for name in names:

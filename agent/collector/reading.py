@@ -7,6 +7,7 @@ collector trusts the topic. The body must agree with it.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, NoReturn
 
 from agent.config.kinds import NAME
@@ -33,6 +34,7 @@ Cause = Literal[
 
 SAMPLES: Final = "samples"
 _EPOCH_CHARACTERS_MAX: Final = 64
+_RING: Final = re.compile("[0-9a-f]{8,32}", re.ASCII)
 _MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most
 _OF_A_STREAM: Final = ("alarm", "transition", "summary", SAMPLES)
 _KINDS: Final = (*_OF_A_STREAM, "health", "gone", "status")
@@ -78,6 +80,7 @@ class Chunk(NamedTuple):
     about: dict[str, Any]  # see ``agent.dialects.samples``
     data: bytes
     samples: Samples
+    ring: Source  # whose numbers the samples have: the epoch is that of its ring
     missed: int  # samples of all streams that its gateway dropped before it sent them
 
 
@@ -123,7 +126,7 @@ def read_message(topic: str, body: bytes, site: str) -> Message | Gone | Status:
     """
     place = _place(topic, site)
     try:
-        document = _document(body)
+        document = document_of(body)
         epoch, seq, data = _numbered(document)
     except (ValueError, RecursionError) as error:  # a JSONDecodeError is a ValueError
         raise Refused("unreadable", str(error)) from error
@@ -153,7 +156,7 @@ def read_chunk(topic: str, head: bytes, data: bytes, site: str) -> Chunk:
 
     place = _place(topic, site)
     try:
-        document = _document(head)
+        document = document_of(head)
         epoch, seq, about = _numbered(document)
     except (ValueError, RecursionError) as error:
         raise Refused("unreadable", str(error)) from error
@@ -164,10 +167,17 @@ def read_chunk(topic: str, head: bytes, data: bytes, site: str) -> Chunk:
     try:
         if not is_number(missed) or not 0 <= missed < 2**63:
             raise ValueError("missed is missing or wrong")
+        if "ring" in about and not _is_ring(about["ring"]):
+            raise ValueError("ring is not the epoch of a ring")
         samples = unpacked(about, data)
     except ValueError as error:
         raise Refused("implausible", str(error)) from error
-    return Chunk(Source(place.gateway, epoch), place.stream, about, data, samples, missed)
+    source, ring = Source(place.gateway, epoch), Source(place.gateway, about.get("ring", epoch))
+    return Chunk(source, place.stream, about, data, samples, ring, missed)
+
+
+def _is_ring(epoch: Any) -> bool:
+    return isinstance(epoch, str) and _RING.fullmatch(epoch) is not None
 
 
 def _place(topic: str, site: str) -> _Place:
@@ -183,7 +193,14 @@ def _place(topic: str, site: str) -> _Place:
     return _Place(gateway, kind, levels[5] if kind in _OF_A_STREAM else None)
 
 
-def _document(body: bytes) -> dict[str, Any]:
+def document_of(body: bytes) -> dict[str, Any]:
+    """Return a JSON object that is not nested too deep.
+
+    Raises:
+        ValueError: it is none.
+        RecursionError: it is nested far too deep.
+
+    """
     document = json.loads(body, parse_constant=_refuse_constant)
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")

@@ -12,10 +12,12 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from agent.collector import parquet
+from agent.collector.answers import Answered
 from agent.collector.reading import Chunk, Refused, Source
 from agent.collector.tidying import Keeping, Tidying
 from agent.dialects.samples import CONTENT_BYTES_MAX, Samples, content_bytes, packed, unpacked
@@ -35,9 +37,9 @@ _OF: Final = "site = ? AND gateway = ? AND epoch = ?"
 
 
 class _Of(NamedTuple):
-    """A stream in one life of its gateway's database."""
+    """A stream in one life of its gateway's ring."""
 
-    source: Source
+    source: Source  # with the epoch of the ring
     stream: str
 
 
@@ -48,6 +50,13 @@ class _Known(NamedTuple):
     newest_s: float  # the highest time, Unix seconds
     samples: int
     missed: int
+
+
+class _Recent(NamedTuple):
+    """The newest chunks of a gateway."""
+
+    ring: str  # epoch of the ring
+    numbers: deque[int]  # of their last samples
 
 
 class Shelved:
@@ -76,8 +85,9 @@ class Shelved:
         self._known: dict[_Of, _Known] = {}
         self._waiting: list[tuple[_Of, str, bytes]] = []
         self._waiting_bytes = 0
-        self._recent: dict[Source, deque[int]] = {}
+        self._recent: dict[Source, _Recent] = {}
         self._next_try_s = 0.0  # monotonic
+        self.repeated = 0  # samples that were in a file already
         self._staged: dict[_Of, tuple[int, float]] = {  # bytes, and arrival of the oldest
             _Of(Source(gateway, epoch), stream): (size, oldest)
             for gateway, epoch, stream, size, oldest in database.execute(
@@ -107,31 +117,54 @@ class Shelved:
             StoreError: the database cannot be read.
 
         """
-        of = _Of(chunk.source, chunk.stream)
+        of = _Of(chunk.ring, chunk.stream)
         known = self._look_up(of)
         last = int(chunk.samples.numbers[-1])
         if last <= known.through:
             if float(chunk.samples.times[0]) > known.newest_s:
                 raise Refused("implausible", "its numbers belong to earlier samples")
-            self._note(chunk.source, last)
+            self._note(chunk, last)
             return 0
         about, data, samples = chunk.about, chunk.data, chunk.samples
         if int(samples.numbers[0]) <= known.through:  # a part is stored
             samples = samples.after(known.through)
             about, data = packed(samples)
-        text = json.dumps(about, separators=(",", ":"))
-        if self.size_bytes + self._waiting_bytes + len(text) + len(data) > self.bytes_max:
-            raise Refused("no_room", "too many samples wait for being written to files")
-        self._waiting.append((of, text, data))
-        self._waiting_bytes += len(text) + len(data) + 200
+        self._wait(of, about, data)
         self._known[of] = _Known(
             last,
             max(known.newest_s, float(samples.times.max())),
             known.samples + len(samples.times),
             max(known.missed, chunk.missed),
         )
-        self._note(chunk.source, last)
+        self._note(chunk, last)
         return len(samples.times)
+
+    def take_answer(self, answered: Answered) -> None:
+        """Take in samples of an answered request with the next commit.
+
+        Which of them are known is seen when they are written to a file.
+
+        Raises:
+            Refused: there is no room.
+            StoreError: the database cannot be read.
+
+        """
+        samples = answered.samples
+        of = _Of(Source(answered.gateway, parquet.ANSWERED), answered.stream)
+        known = self._look_up(of)
+        self._wait(of, *packed(samples))
+        self._known[of] = known._replace(
+            through=max(known.through, int(samples.numbers[-1])),
+            newest_s=max(known.newest_s, float(samples.times[-1])),
+        )
+
+    def _wait(self, of: _Of, about: Mapping[str, Any], data: bytes) -> None:
+        """Keep a chunk for the next commit."""
+        text = json.dumps(about, separators=(",", ":"))
+        if self.size_bytes + self._waiting_bytes + len(text) + len(data) > self.bytes_max:
+            raise Refused("no_room", "too many samples wait for being written to files")
+        self._waiting.append((of, text, data))
+        self._waiting_bytes += len(text) + len(data) + 200
 
     def _look_up(self, of: _Of) -> _Known:
         known = self._known.get(of)
@@ -145,16 +178,22 @@ class Shelved:
             known = self._known[of] = _Known(*row) if row else _Known(0, -1e300, 0, 0)
         return known
 
-    def _note(self, source: Source, last: int) -> None:
-        recent = self._recent.pop(source, None) or deque(maxlen=SAMPLES_MAX)
-        recent.append(last)
-        self._recent[source] = recent
+    def _note(self, chunk: Chunk, last: int) -> None:
+        recent = self._recent.pop(chunk.source, None)
+        if recent is None or recent.ring != chunk.ring.epoch:
+            recent = _Recent(chunk.ring.epoch, deque(maxlen=SAMPLES_MAX))
+        recent.numbers.append(last)
+        self._recent[chunk.source] = recent
         if len(self._recent) > _RECENT_MAX:
             del self._recent[next(iter(self._recent))]
 
-    def recent(self, source: Source) -> list[int]:
-        """Return the last numbers of the source's newest chunks, for the acknowledgement."""
-        return list(self._recent.get(source, ()))
+    def recent(self, source: Source) -> dict[str, Any]:
+        """Return what an acknowledgement says of samples: the newest chunks of the newest ring."""
+        found = self._recent.get(source)
+        if found is None:
+            return {}
+        ring = {} if found.ring == source.epoch else {"ring": found.ring}
+        return {"samples": list(found.numbers)} | ring
 
     def write(self) -> None:
         """Write what was taken in, within the caller's transaction."""
@@ -228,21 +267,38 @@ class Shelved:
                     break
                 samples.append(unpacked(said, data))
                 last = number
-        parquet.write(self._path.parent, of.source, of.stream, samples)
+        count = sum(len(some.times) for some in samples)
+        repeated = parquet.write(self._path.parent, of.source, of.stream, samples)
         with transaction(self._database, self._path):
-            self._database.execute(
-                f"DELETE FROM chunks WHERE {_OF} AND stream = ? AND id <= ?",  # noqa: S608
-                [self._site, *of.source, of.stream, last],
-            )
-            left = self._database.execute(
-                f"SELECT sum({_SIZE}), min(received) FROM chunks WHERE {_OF} AND stream = ?",  # noqa: S608
-                [self._site, *of.source, of.stream],
-            ).fetchone()
+            left = self._forget(of, last, count - repeated)
+        if of.source.epoch == parquet.ANSWERED and (known := self._known.get(of)) is not None:
+            self._known[of] = known._replace(samples=known.samples + count - repeated)
         if left[0] is None:
             del self._staged[of]
         else:
             self._staged[of] = left
-        return sum(len(some.times) for some in samples)
+        self.repeated += repeated
+        return count
+
+    def _forget(self, of: _Of, last: int, filed: int) -> Any:
+        """Delete the chunks up to one, which are in files, within the caller's transaction.
+
+        Return size and arrival of those that are left.
+        """
+        key = [self._site, *of.source, of.stream]
+        self._database.execute(
+            f"DELETE FROM chunks WHERE {_OF} AND stream = ? AND id <= ?",  # noqa: S608
+            [*key, last],
+        )
+        if of.source.epoch == parquet.ANSWERED:  # only now it is known how many are new
+            self._database.execute(
+                f"UPDATE sampled SET samples = samples + ? WHERE {_OF} AND stream = ?",  # noqa: S608
+                [filed, *key],
+            )
+        return self._database.execute(
+            f"SELECT sum({_SIZE}), min(received) FROM chunks WHERE {_OF} AND stream = ?",  # noqa: S608
+            key,
+        ).fetchone()
 
     def drop_old(self) -> int:
         """Delete the files of the oldest days if they are too old or too many; return how many."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -157,21 +157,41 @@ def samples(
     after: float,
     points: int,
 ) -> int:
-    """Print samples of STREAM around an alarm or a time, as CSV."""
+    """Print samples of STREAM around an alarm or a time, as CSV.
+
+    If there are more than --points, or the gateway has deleted them, means are printed. A collector
+    with --samples stores what are no means.
+    """
     if (number is None) == (at is None):
         raise click.UsageError("give either --alarm or --at")
     wanted = {"stream": stream, "number": number, "at": at}
     wanted |= {"before_s": before, "after_s": after, "points": points}
     parts = _asked(target, "samples", wanted)
     if target.as_json:
-        rows = [row for part in parts for row in part["rows"]]
-        say_json(parts[0] | {"rows": rows})
+        say_json(_joined(parts))
         return 0
     say(",".join(["time", "score", *parts[0]["channels"]]))
     for part in parts:
         for row in part["rows"]:
             say(",".join("" if value is None else str(value) for value in row))
     return 0
+
+
+def _joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return all parts as one; ``quality`` has null for each row that is a mean."""
+    rows = [row for part in parts for row in part["rows"]]
+    whole = {name: parts[0][name] for name in ("stream", "channels", "interval_s")}
+    whole |= {"rows": rows, "samples": all(part.get("samples", False) for part in parts)}
+    if any("quality" in part for part in parts):
+        all_good = [0] * len(whole["channels"])
+        whole["quality"] = [
+            code
+            for part in parts
+            for code in part.get(
+                "quality", [all_good if part.get("samples") else None] * len(part["rows"])
+            )
+        ]
+    return whole
 
 
 def _handle(target: _Target, verb: str, alarm: Reference, **more: Any) -> int:

@@ -23,13 +23,13 @@ import numpy as np
 
 from agent.dialects.dialect import SAMPLES_FOLLOW
 from agent.store.ranges import is_number
-from models.messages import QUALITIES, Float32, Float64, Int64, Uint8
+from models.messages import QUALITIES, Bool, Float32, Float64, Int64, Uint8
 from models.times import iso_time
 
 ENCODING: Final = "zlib"
 CONTENT_BYTES_MAX: Final = 2**21  # of the decompressed columns
 CHANNELS_MAX: Final = 1000
-_TIME_MAX: Final = 1e11  # Unix seconds, of the year 5138
+TIME_MAX: Final = 1e11  # Unix seconds, of the year 5138
 _LEVEL: Final = 6  # of zlib
 _ROW_BYTES: Final = 20  # number, time and score; each channel adds 5: value and quality
 
@@ -46,7 +46,10 @@ class Samples(NamedTuple):
 
     def part(self, begin: int, end: int | None = None) -> Samples:
         """Return the rows from ``begin`` to before ``end``."""
-        rows = slice(begin, end)
+        return self.at(slice(begin, end))
+
+    def at(self, rows: slice | Bool) -> Samples:
+        """Return the rows that a slice or a mask (n,) selects."""
         quality = None if self.quality is None else self.quality[rows]
         return Samples(
             self.channels,
@@ -129,7 +132,6 @@ def unpacked(about: Mapping[str, Any], data: bytes) -> Samples:
 
 def _shape(about: Mapping[str, Any]) -> tuple[int, list[str], bool, bool]:
     count: Any = about.get("n")
-    channels: Any = about.get("channels")
     quality, planes = about.get("quality"), about.get("planes")
     if about.get("encoding") != ENCODING:
         raise Refused(f"its encoding is not {ENCODING}")
@@ -137,15 +139,26 @@ def _shape(about: Mapping[str, Any]) -> tuple[int, list[str], bool, bool]:
         raise Refused("n is missing or wrong")
     if not isinstance(quality, bool) or not isinstance(planes, bool):
         raise Refused("quality or planes is missing or wrong")
+    channels = channel_names(about.get("channels"))
+    if content_bytes(count, len(channels)) > CONTENT_BYTES_MAX:
+        raise Refused(f"more than {CONTENT_BYTES_MAX} bytes when decompressed")
+    return count, channels, quality, planes
+
+
+def channel_names(channels: Any) -> list[str]:
+    """Return the channels of a message.
+
+    Raises:
+        Refused: they are no list of different names.
+
+    """
     if not isinstance(channels, list) or not 0 < len(channels) <= CHANNELS_MAX:
         raise Refused("channels is missing, empty or too long")
     if not all(isinstance(name, str) and name for name in channels):
         raise Refused("channels has something that is no name")
     if len(set(channels)) < len(channels):
         raise Refused("channels has a name twice")
-    if content_bytes(count, len(channels)) > CONTENT_BYTES_MAX:
-        raise Refused(f"more than {CONTENT_BYTES_MAX} bytes when decompressed")
-    return count, channels, quality, planes
+    return channels
 
 
 def _check(found: Samples, about: Mapping[str, Any]) -> None:
@@ -154,7 +167,7 @@ def _check(found: Samples, about: Mapping[str, Any]) -> None:
         raise Refused("its numbers do not increase")
     if (int(numbers[0]), int(numbers[-1])) != (about.get("first"), about.get("last")):
         raise Refused("first or last is not that of the samples")
-    if not ((found.times >= 0) & (found.times <= _TIME_MAX)).all():
+    if not ((found.times >= 0) & (found.times <= TIME_MAX)).all():
         raise Refused("it has times that are none")
     if found.quality is not None and int(found.quality.max()) >= len(QUALITIES):
         raise Refused("it has an unknown quality")

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from agent.dialects import answered
 from agent.remote.message import Rejected, done, refused
 from agent.store.reader import Reader
 from agent.store.window import Seen
 from agent.store.windows import window
 from models.errors import StoreError
+from models.quality import GOOD, MISSING, QUALITIES
 from models.times import unix_s
 
 _KEYS: Final = frozenset({"stream", "number", "at", "before_s", "after_s", "points"})
@@ -46,18 +48,45 @@ def _read(
     end = at_s + _number(arguments, "after_s", 300.0, 0.0, _SPAN_S_MAX)
     if not begin < end:
         raise Rejected("malformed", "the period is empty: give before_s or after_s")
+    runs = _runs(reader, arguments, begin, end, wanted)
+    return [done(part) for part in _split(runs, part_bytes_max)]
+
+
+class _Run(NamedTuple):
+    """Consecutive rows of one kind."""
+
+    rows: list[list[Any]]  # see ``agent.dialects.answered``
+    quality: list[list[int]] | None = None  # a code per channel; None: the rows are means
+
+
+class _Runs(NamedTuple):
+    """The rows of an answer."""
+
+    head: dict[str, Any]  # what each part says, too
+    runs: list[_Run]  # in the order of their times, at least one
+
+
+def _runs(
+    reader: Reader, arguments: Mapping[str, Any], begin: float, end: float, wanted: int
+) -> _Runs:
+    """Return all samples between two times if they are not too many, otherwise means."""
+    stream, number = str(arguments["stream"]), arguments.get("number")
+    head: dict[str, Any] = {"stream": stream}
+    if (all_of_them := reader.stretch(stream, begin, end, wanted)) is not None:
+        _, times, values, scores, quality = all_of_them
+        head |= {"channels": all_of_them.channels, "interval_s": (end - begin) / wanted}
+        return _Runs(head, [_Run(answered.rows_of(times, scores, values), quality.tolist())])
     found = reader.history(stream, begin, end, wanted)
-    rows = rows_of(found.points)
-    number = arguments.get("number")
+    head |= {"channels": found.channels, "interval_s": found.interval_s}
+    means = _Run(_means(found.points))
     if number is not None and found.level_s is not None:  # the samples are no longer in the ring
         if (seen := window(reader.query_records, stream, number)) is not None:
-            kept = [row for row in _rows_in(seen, found.channels) if begin <= row[0] <= end]
-            rows = with_window(rows, kept, found.interval_s, wanted)
-    head = {"stream": stream, "channels": found.channels, "interval_s": found.interval_s}
-    return [done(head | {"rows": some}) for some in _split(rows, part_bytes_max)]
+            kept = _kept(seen, found.channels, begin, end)
+            return _Runs(head, _with_window(means, kept, found.interval_s, wanted))
+    return _Runs(head, [means])
 
 
-def rows_of(points: Any) -> list[list[Any]]:
+def _means(points: Any) -> list[list[Any]]:
     """Return a row per point: time, highest score, and the mean of each channel; None: unknown."""
     return [
         [float(time), _finite(score), *map(_finite, means)]
@@ -65,30 +94,43 @@ def rows_of(points: Any) -> list[list[Any]]:
     ]
 
 
-def _rows_in(seen: Seen, channels: Sequence[str]) -> list[list[Any]]:
-    none = [None] * len(seen.times)
+def _kept(seen: Seen, channels: Sequence[str], begin: float, end: float) -> _Run:
+    """Return the samples of a window between two times."""
+    none, absent = [None] * len(seen.times), [QUALITIES[MISSING]] * len(seen.times)
     columns = [seen.observed.get(name, none) for name in channels]
-    return [list(row) for row in zip(seen.times, seen.score, *columns, strict=True)]
+    words = [seen.quality.get(name, absent) for name in channels]
+    rows = [
+        [*row]
+        for row in zip(seen.times, seen.score, *columns, *words, strict=True)
+        if begin <= row[0] <= end
+    ]
+    width = 2 + len(channels)
+    quality = [
+        [
+            MISSING if value is None and word == QUALITIES[GOOD] else QUALITIES.index(word)
+            for value, word in zip(row[2:width], row[width:], strict=True)
+        ]
+        for row in rows
+    ]
+    return _Run([row[:width] for row in rows], quality)
 
 
-def with_window(
-    rows: list[list[Any]], kept: list[list[Any]], interval_s: float, rows_max: int
-) -> list[list[Any]]:
-    """Return the rows with those of an alarm's window in their time, if these are not too many.
+def _with_window(means: _Run, kept: _Run, interval_s: float, rows_max: int) -> list[_Run]:
+    """Return means with the samples of an alarm's window in their time, if these are not too many.
 
     Args:
-        rows: Of a history, each of which covers ``interval_s``.
+        means: Of a history, each of which covers ``interval_s``.
         kept: Samples of the window, in order.
         interval_s: Seconds.
-        rows_max: Return at most so many rows, or ``rows`` as they are.
+        rows_max: Return at most so many rows, or ``means`` as they are.
 
     """
-    if not kept:
-        return rows
-    before = [row for row in rows if row[0] + interval_s <= kept[0][0]]
-    after = [row for row in rows if row[0] > kept[-1][0]]
-    together = before + kept + after
-    return together if len(together) <= rows_max else rows
+    if not kept.rows:
+        return [means]
+    before = _Run([row for row in means.rows if row[0] + interval_s <= kept.rows[0][0]])
+    after = _Run([row for row in means.rows if row[0] > kept.rows[-1][0]])
+    together = [run for run in (before, kept, after) if run.rows]
+    return together if sum(len(run.rows) for run in together) <= rows_max else [means]
 
 
 def _finite(value: Any) -> float | None:
@@ -96,18 +138,34 @@ def _finite(value: Any) -> float | None:
     return float(f"{number:.7g}") if math.isfinite(number) else None
 
 
-def _split(rows: list[list[Any]], bytes_max: int) -> list[list[list[Any]]]:
-    """Split rows into parts whose JSON has at most ``bytes_max`` bytes, or one row."""
-    split: list[list[list[Any]]] = [[]]
+def _split(found: _Runs, bytes_max: int) -> Iterator[dict[str, Any]]:
+    """Yield parts of one kind of rows, whose JSON has at most ``bytes_max`` bytes, or one row."""
+    for rows, quality in found.runs:
+        begin = 0
+        for end in _ends(rows, quality, bytes_max):
+            part = found.head | {"rows": rows[begin:end]}
+            if quality is not None:
+                part["samples"] = True
+                if any(map(any, quality[begin:end])):
+                    part["quality"] = quality[begin:end]
+            yield part
+            begin = end
+
+
+def _ends(
+    rows: Sequence[list[Any]], quality: Sequence[list[int]] | None, bytes_max: int
+) -> Iterator[int]:
+    """Yield where each part ends; there is at least one."""
     size = 0
-    for row in rows:
+    for at, row in enumerate(rows):
         length = len(json.dumps(row)) + 1
-        if split[-1] and size + length > bytes_max:
-            split.append([])
+        if quality is not None and any(quality[at]):
+            length += len(json.dumps(quality[at])) + 1
+        if size and size + length > bytes_max:
+            yield at
             size = 0
-        split[-1].append(row)
         size += length
-    return split
+    yield len(rows)
 
 
 def _moment(reader: Reader, stream: str, arguments: Mapping[str, Any]) -> float:

@@ -25,7 +25,7 @@ from models.times import iso_time
 MANIFEST: Final = "manifest.json"
 FORMAT_VERSION: Final = 1
 _MODE: Final = 0o600  # of the archive
-_MANIFEST_BYTES_MAX: Final = 2**24
+MANIFEST_BYTES_MAX: Final = 2**24
 _READ_BYTES: Final = 2**18
 _GZIP_LEVEL: Final = 1  # a gateway is slow, and measured values compress badly
 
@@ -66,13 +66,23 @@ class Archive:
         self.members.append(Member(name, size, digest.hexdigest(), facts))
 
     def seal(self, kind: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the manifest; return it."""
+        """Write the manifest; return it.
+
+        Raises:
+            StoreError: there are too many files.
+
+        """
         files = [
             {"name": one.name, "bytes": one.bytes, "sha256": one.sha256} | dict(one.facts)
             for one in self.members
         ]
         manifest = {"format": kind, "format_version": FORMAT_VERSION, **facts, "files": files}
         data = json.dumps({"sha256": _digest(manifest), **manifest}, indent=1).encode()
+        if len(data) > MANIFEST_BYTES_MAX:
+            raise StoreError(
+                f"{len(files)} files are too many for an archive: their list has {len(data)} bytes,"
+                f" and {MANIFEST_BYTES_MAX} are the most"
+            )
         self._tar.addfile(_info(MANIFEST, len(data)), io.BytesIO(data))
         return manifest
 
@@ -129,7 +139,7 @@ def check(path: Path, kind: str) -> dict[str, Any]:
 
     def take(name: str, data: Iterator[bytes]) -> None:
         if name == MANIFEST:
-            manifest.update(_manifest(path, b"".join(data)))
+            manifest.update(_manifest(path, _whole(path, data)))
             return
         sha = hashlib.sha256()
         for part in data:
@@ -184,9 +194,22 @@ def _parts(file: IO[bytes]) -> Iterator[bytes]:
         yield data
 
 
+def _whole(path: Path, data: Iterator[bytes]) -> bytes:
+    """Return the bytes of a manifest, which are in memory."""
+    found = bytearray()
+    for part in data:
+        found += part
+        if len(found) > MANIFEST_BYTES_MAX:
+            raise ArchiveDamaged(
+                f"{path}: its manifest has more than {MANIFEST_BYTES_MAX} bytes, which no archive"
+                " of this software has"
+            )
+    return bytes(found)
+
+
 def _manifest(path: Path, data: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(data[:_MANIFEST_BYTES_MAX])
+        document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ArchiveDamaged(f"{path}: its manifest is damaged") from error
     if not isinstance(document, dict) or document.pop("sha256", None) != _digest(document):

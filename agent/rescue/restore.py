@@ -23,8 +23,8 @@ from agent.rescue.archive import ArchiveDamaged, check, read
 from agent.rescue.backup import KIND
 from agent.rescue.belongings import place_of
 from agent.rescue.interrupted import complete, journal_of
-from agent.store.copies import NAMES, check_copy, continue_numbers
-from agent.store.migrations import RECORDS
+from agent.store.copies import NAMES, begin_ring, check_copy, continue_numbers
+from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import BESIDE
 from agent.store.sqlite import LOCK, current_version, lock, locked, open_for_writing
 from agent.store.switch import Move, as_owner, switch, unused
@@ -271,6 +271,8 @@ def _fit(store: Path, steps: Sequence[Step]) -> bool:
                     goes_on = continue_numbers(new, known if known.exists() else None)
                 except StoreError:  # what is here is damaged, or older than its numbers
                     goes_on = continue_numbers(new, None)
+            if name == READINGS:
+                begin_ring(new)
             for suffix in BESIDE:
                 new.with_name(new.name + suffix).unlink(missing_ok=True)
     return goes_on

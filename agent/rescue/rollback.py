@@ -23,12 +23,13 @@ from agent.config.location import store_directory
 from agent.store.copies import (
     GOING_BACK,
     NAMES,
+    begin_ring,
     carry_over,
     continue_numbers,
     copy_for,
     versions,
 )
-from agent.store.migrations import RECORDS
+from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import BESIDE
 from agent.store.sqlite import LOCK, bytes_on_disk, errors_of, lock, snapshot
 from agent.store.switch import Move, as_owner, finish, switch, unused
@@ -180,6 +181,7 @@ def _staged(store: Path, stage: Path, former: _Former) -> tuple[str, str | None]
         continue_numbers(stage / RECORDS, known)
     except StoreError:  # what is there is damaged
         continue_numbers(stage / RECORDS, None)
+    begin_ring(stage / READINGS)
     _prepare(stage, former)
     return how, why
 

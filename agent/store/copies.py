@@ -186,6 +186,17 @@ def continue_numbers(records: Path, known: Path | None) -> bool:
     return goes_on
 
 
+def begin_ring(readings: Path) -> None:
+    """Make an older state of ``readings.db`` fit to go on: its numbers may be given again.
+
+    Raises:
+        StoreError: it cannot be opened, or the disk fails.
+
+    """
+    with beside(readings, None) as connection:
+        connection.execute("PRAGMA application_id = 0")  # see ``ReadingsFile.ring_epoch``
+
+
 def _continue(connection: Connection) -> bool:
     """Take over what only increases; return whether both are of the same epoch."""
     before, after = (

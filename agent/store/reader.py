@@ -26,7 +26,7 @@ from agent.store.sqlite import LOCK, Connection, errors_of, locked, open_for_rea
 from models.errors import StoreError
 
 if TYPE_CHECKING:
-    from agent.store.timeline import History
+    from agent.store.timeline import History, Stretch
 
 
 _ENDS_MAX: Final = 1000  # chunks whose first and last times are in memory
@@ -88,15 +88,14 @@ class Reader:
 
     def alarms_named(self, names: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
         """Return the alarms of these streams and numbers that exist, as ``alarm`` does."""
-        found = [
-            self._query(
-                RECORDS,
-                "SELECT document FROM alarms WHERE stream = ? AND number = ?",
-                [stream, number],
-            )
-            for stream, number in names
-        ]
-        return self._with_newest([json.loads(document) for rows in found for (document,) in rows])
+        rows = self._query(
+            RECORDS,
+            """SELECT document FROM json_each(?) AS named JOIN alarms
+            ON stream = json_extract(named.value, '$[0]')
+            AND number = json_extract(named.value, '$[1]') ORDER BY named.key""",
+            [json.dumps(list(names))],
+        )
+        return self._with_newest([json.loads(document) for (document,) in rows])
 
     def _with_newest(self, alarms: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Give open alarms their newest values; this reads the status at most once."""
@@ -333,6 +332,15 @@ class Reader:
         from agent.store import timeline  # loads numpy, which few readers need
 
         return timeline.history(self._query_readings, stream, from_s, to_s, points_max)
+
+    def stretch(self, stream: str, from_s: float, to_s: float, samples_max: int) -> Stretch | None:
+        """Return a stream's samples between two times (Unix seconds), both included.
+
+        None if the ring has lost some of them, or if they are more than ``samples_max``.
+        """
+        from agent.store import timeline  # loads numpy, which few readers need
+
+        return timeline.stored(self._query_readings, stream, from_s, to_s, samples_max)
 
     def _query_readings(self, statement: str, values: Sequence[Any]) -> list[Any]:
         return self._query(READINGS, statement, values)

@@ -7,8 +7,10 @@ which must not outlive them.
 
 from __future__ import annotations
 
+import secrets
 import time
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,11 +34,13 @@ class ReadingsFile:
 
     def __init__(self, path: Path, ring_rows_max: int, history_bytes_max: int) -> None:
         self._ring = Ring(ring_rows_max)
+        self._ring_id = 0  # in the file's header; 0: none yet
         self.history = _history(history_bytes_max)
         self._next_sync = 0.0  # of the samples
         self.durable = 0  # samples below this number are on the disk
         self._unsynced = False  # whether some samples are written but perhaps not on the disk
         # since the start
+        self.stored_by: Counter[str] = Counter()  # samples, by stream
         self._evicted = 0  # samples, for the size
         self._dropped_old = {"samples_old": 0, "history_old": 0}
         self.file = StoreFile(path, "NORMAL", lambda: None, self.read)
@@ -48,6 +52,16 @@ class ReadingsFile:
     def read(self) -> None:
         """Read the state of the file, which is open."""
         self._ring.open(self._readings, self.history.open(self._readings))
+        (self._ring_id,) = self._readings.execute("PRAGMA application_id").fetchone()
+
+    @property
+    def ring_epoch(self) -> str:
+        """A random word of the file, within which no number is given twice; "" until a commit.
+
+        A file that is new, repaired or restored has another one: numbers that its predecessor gave
+        to samples may be given again.
+        """
+        return f"{self._ring_id & 0xFFFFFFFF:08x}" if self._ring_id else ""
 
     @property
     def _readings(self) -> Connection:
@@ -76,11 +90,14 @@ class ReadingsFile:
         """
         self.file.ready()
         before, evicted = (self._ring.next_sample, self._ring.rows), 0
+        ring_id = self._ring_id or 1 + secrets.randbelow(2**31 - 1)
         try:
             # a power cut must not leave a memory of samples without the samples
             due = time.monotonic() >= self._next_sync
             durable = due or batch.remembers
             with self.file.transaction(durable):
+                if not self._ring_id:
+                    self._readings.execute(f"PRAGMA application_id = {ring_id}")
                 self.history.write(self._readings, batch.samples, self._ring.next_sample)
                 self._ring.write(self._readings, batch.samples, batch.clock)
                 if is_too_large():
@@ -90,6 +107,7 @@ class ReadingsFile:
         except StoreError:
             self._ring.next_sample, self._ring.rows = before
             raise
+        self._ring_id = ring_id
         if due:
             self._next_sync = time.monotonic() + SYNC_S
         if durable:
@@ -97,6 +115,8 @@ class ReadingsFile:
         self._unsynced = not durable and (self._unsynced or bool(batch.samples))
         self._evicted += evicted
         self.history.written()
+        for stream, samples, _ in batch.samples:
+            self.stored_by[stream] += len(samples.times)
         self.history.take(batch.samples, before[0], self._ring.next_sample - self._ring.rows)
         batch.samples = []
 

@@ -16,7 +16,7 @@ from agent.store.aggregates import Entries, between, from_bytes, joined, merged,
 from agent.store.layouts import Part, Query, parts_of
 from agent.store.migrations import Level
 from agent.store.open_blocks import BLOCK_S, ENTRY_S, HOUR_S, MINUTE_S, key_of
-from models.messages import Float32, Float64, Int64
+from models.messages import GOOD, MISSING, Float32, Float64, Int64, Uint8, stored_samples
 
 ENTRIES_PER_POINT_MAX: Final = 64
 
@@ -28,6 +28,16 @@ class History(NamedTuple):
     interval_s: float
     level_s: float | None  # length of the entries that were read; None: samples
     points: Entries
+
+
+class Stretch(NamedTuple):
+    """Samples of a stream as they are stored: ``n`` of ``C`` channels."""
+
+    channels: list[str]  # C
+    times: Float64  # (n,) Unix seconds
+    values: Float32  # (n, C) in the channels' units; NaN: none
+    scores: Float32  # (n,) dimensionless; NaN: not scored
+    quality: Uint8  # (n, C) codes of ``models.quality``
 
 
 def history(query: Query, stream: str, from_s: float, to_s: float, points_max: int) -> History:
@@ -52,6 +62,29 @@ def history(query: Query, stream: str, from_s: float, to_s: float, points_max: i
     interval_s = max((to_s - origin_s) / points_max, level_s or 0.0)
     points = merged(entries, interval_s, origin_s, points_max) if len(entries.times) else entries
     return History(names, interval_s, level_s, points)
+
+
+def stored(
+    query: Query, stream: str, from_s: float, to_s: float, samples_max: int
+) -> Stretch | None:
+    """Return the samples between two times, both included, in the order of their times.
+
+    None if the ring has lost some of them, or if they are more than ``samples_max``.
+    """
+    past = [_Past(query, stream, part) for part in parts_of(query, stream)]
+    if _level(past, from_s, to_s, samples_max) is not None:
+        return None
+    names = list(dict.fromkeys(name for one in past for name in one.part.channels))
+    found = [one.stretch(names, from_s, to_s) for one in past]
+    if not found or sum(len(one.times) for one in found) > samples_max:
+        return None
+    times = np.concatenate([one.times for one in found])
+    order = np.argsort(times, kind="stable")
+    values, scores, quality = (
+        np.concatenate(columns)[order]
+        for columns in zip(*((one.values, one.scores, one.quality) for one in found), strict=True)
+    )
+    return Stretch(names, times[order], values, scores, quality)
 
 
 def _level(past: Sequence[_Past], from_s: float, to_s: float, points_max: int) -> Level | None:
@@ -125,19 +158,46 @@ class _Past:
         for start_s, data in rows:
             yield from_bytes(data, start_s, ENTRY_S[level])
 
-    def _samples(self, begin: int, end: int | None, to_s: float) -> Entries:
-        """Return the ring's samples from a number on, one entry each."""
+    def stretch(self, names: Sequence[str], from_s: float, to_s: float) -> Stretch:
+        """Return the ring's samples between two times, with a column for each of ``names``."""
+        own = self.part.channels
+        begin = self._number_at("minutes", from_s)
+        end = self._number_at("minutes", to_s + BLOCK_S["minutes"])
+        rows = list(self._rows(begin, None if end == self._ends["minutes"] else end))
+        samples = stored_samples(
+            [(times, values, code) for _, times, values, _, code in rows], len(own)
+        )
+        scores = np.frombuffer(b"".join(score for *_, score, _ in rows), np.float32)
+        codes = np.full(samples.values.shape, GOOD, np.uint8)
+        if samples.quality is not None:
+            codes = samples.quality
+        codes = np.where(np.isnan(samples.values) & (codes == GOOD), MISSING, codes)
+        inside = (samples.times >= from_s) & (samples.times <= to_s)
+        count, at = int(inside.sum()), [names.index(name) for name in own]
+        values = np.full((count, len(names)), np.nan, np.float32)
+        quality = np.full(values.shape, MISSING, np.uint8)
+        values[:, at], quality[:, at] = samples.values[inside], codes[inside]
+        return Stretch(list(names), samples.times[inside], values, scores[inside], quality)
+
+    def _rows(
+        self, begin: int, end: int | None
+    ) -> Iterator[tuple[int, bytes, bytes, bytes, bytes | None]]:
+        """Yield number, times, values, scores and quality of the ring's rows of this part."""
         rows = self._query(
-            """SELECT number, times, readings, scores FROM samples WHERE number >=
+            """SELECT number, times, readings, scores, quality FROM samples WHERE number >=
             ifnull((SELECT max(number) FROM samples WHERE number <= ?), 0) AND number < ?
             AND stream = ? ORDER BY number""",
             [begin, self.part.until if end is None else end, self._stream],
         )
+        for row in rows:
+            if len(row[2]) * 2 == len(row[1]) * len(self.part.channels):  # else of another bundle
+                yield row
+
+    def _samples(self, begin: int, end: int | None, to_s: float) -> Entries:
+        """Return the ring's samples from a number on, one entry each."""
         channels = len(self.part.channels)
         columns: list[tuple[Float64, Float32, Float32]] = []
-        for number, times, values, scores in rows:
-            if len(values) * 2 != len(times) * channels:  # stored with another bundle
-                continue
+        for number, times, values, scores, _ in self._rows(begin, end):
             skipped = max(0, begin - number)
             column = (
                 np.frombuffer(times)[skipped:],

@@ -50,7 +50,8 @@ class Central:
         self.online = False
         self.takes_samples = False
         # the last numbers of chunks of samples that it has stored lately, on this connection
-        self.stored_samples: frozenset[int] = frozenset()
+        self._stored_samples: frozenset[int] = frozenset()
+        self._stored_ring: str | None = None  # whose numbers these are; None: it does not say
         self.rejected: dict[Cause, int] = dict.fromkeys(CAUSES, 0)
         self.through_seq: int | None = None  # None: nothing received on this connection
         self._also = Ranges()
@@ -61,6 +62,10 @@ class Central:
     def has(self, seq: int) -> bool:
         """Whether the collector has acknowledged this message."""
         return (self.through_seq is not None and seq <= self.through_seq) or seq in self._also
+
+    def has_samples(self, ring_epoch: str, last: int) -> bool:
+        """Whether the collector has stored a chunk, named by the number of its last sample."""
+        return last in self._stored_samples and self._stored_ring in (None, ring_epoch)
 
     def connected(self, outbox: Reader) -> None:
         """Begin a connection; keep what is known about the collector.
@@ -75,7 +80,7 @@ class Central:
         """Discard this connection's messages: on the next one the broker repeats the valid ones."""
         self._be_online(online=False)
         self.through_seq, self._also = None, Ranges()
-        self.takes_samples, self.stored_samples = False, frozenset()
+        self.takes_samples, self._stored_samples = False, frozenset()
         self._told = []
 
     def _be_online(self, online: bool) -> None:
@@ -147,7 +152,8 @@ class Central:
                 "foreign_epoch",
                 f"it is for epoch {printable(epoch, 64)}; this database has {self._epoch}",
             )
-        self.stored_samples = _samples(said.get("samples", []))
+        self._stored_samples = _samples(said.get("samples", []))
+        self._stored_ring = said.get("ring")
         highest = also[-1][1] if also else through
         # numbers that are too high must not hide the valid ones
         self.through_seq, self._also = min(through, last_seq), Ranges(also)

@@ -52,6 +52,7 @@ class _Chunk:
     """A chunk that is sent, or is about to be."""
 
     stream: str
+    ring_epoch: str
     last: int  # number of its last sample
     samples: int
     message: Message
@@ -152,16 +153,18 @@ class SampleLane:
         stream, samples = self._pass.waiting.popleft()
         about, data = packed(samples)
         last = about["last"]
+        ring_epoch = self.progress.ring_epoch
+        ring = {"ring": ring_epoch} if ring_epoch else {}
         message = self._dialect.samples(
             stream,
-            about | {"missed": self.progress.at.missed},
+            about | ring | {"missed": self.progress.at.missed},
             data,
             self._wall(),
             self._last_seq(),
             f"samples-{about['first']}-{last}",
             clock_quality(),
         )
-        chunk = _Chunk(stream, last, len(samples.times), message)
+        chunk = _Chunk(stream, ring_epoch, last, len(samples.times), message)
         if message.size() > bytes_max:
             self._refuse(chunk, "longer than the broker accepts; set a smaller chunk_bytes_max")
             return None
@@ -173,7 +176,7 @@ class SampleLane:
         if first is None or now < self._next_pass or first >= below:
             return None
         begun = _Pass(first)
-        rows = _read(outbox, begun, below)
+        rows = _read(outbox, begun, below, self.progress.between)
         if begun.end >= below:  # else the next one follows at once
             self._next_pass = now + self._settings.interval_s
         wanted = self._settings.streams
@@ -242,7 +245,7 @@ class SampleLane:
         chunk = self._chunk
         if chunk is None or self._central is None:
             return
-        if chunk.last in self._central.stored_samples:
+        if self._central.has_samples(chunk.ring_epoch, chunk.last):
             self._done()
         elif chunk.taken_s is None:
             return
@@ -267,12 +270,16 @@ class SampleLane:
         self._move(sent=self.progress.at.sent + self._chunk.samples)
         self._chunk = None
 
+    def _behind(self) -> int:
+        first, newest = self.progress.at.next, self.progress.newest
+        return 0 if first is None else max(0, self.progress.between(first, newest))
+
     def document(self) -> dict[str, Any]:
         """Return its state, for ``status``."""
         at = self.progress.at
         return {
             "sent": at.sent,
-            "behind": 0 if at.next is None else max(0, self.progress.newest - at.next),
+            "behind": self._behind(),
             "missed": at.missed,
             "refused": at.refused,
             "day": iso_time(at.day * _DAY_S)[:10],
@@ -282,20 +289,24 @@ class SampleLane:
         }
 
 
-def _read(outbox: Reader, begun: _Pass, below: int) -> list[Ringed]:
+def _read(
+    outbox: Reader, begun: _Pass, below: int, between: Callable[[int, int], int]
+) -> list[Ringed]:
     """Read the next rows of the ring, and count the samples that are no longer in it."""
     rows: list[Ringed] = []
     size = 0
     while size < PASS_BYTES:
         read = outbox.rows_from(begun.end, below, _ROWS_READ)
         for row in read:
-            begun.missed += max(0, row.number - begun.end)
+            if row.number > begun.end:
+                begun.missed += between(begun.end, row.number)
             begun.end = row.number + row.rows
             size += len(row.stored.times) + len(row.stored.values) + len(row.stored.scores)
         rows += read
         if len(read) < _ROWS_READ:  # all others below are gone
-            begun.missed += max(0, below - begun.end)
-            begun.end = max(begun.end, below)
+            if below > begun.end:
+                begun.missed += between(begun.end, below)
+                begun.end = below
             break
     return rows
 

@@ -128,7 +128,7 @@ class Uplink:
     def start(self, progress: Progress | None = None) -> None:
         """Begin to send; ``progress`` is that of the samples."""
         if self._samples is not None and progress is not None:
-            progress.begin()
+            progress.begin(self._settings.samples.streams)
             self._samples.progress = progress
         self._thread.start()
 

@@ -2,7 +2,7 @@
 # They call take_copy SYSTEM, boot, and inside. Needs root and systemd-nspawn.
 # shellcheck shell=bash
 unit=fieldwatch-agent.service
-wait_s_max=${WAIT_S_MAX:-60}
+wait_s_max=${WAIT_S_MAX:-180}
 
 outside=$(mktemp -d)
 root=$outside/root
@@ -66,7 +66,8 @@ shown() { inside systemctl show --value --property "$1" $unit; }
 log() { inside journalctl --quiet --no-pager --unit $unit; }
 agent() { inside runuser -u "$1" -- fieldwatch-agent "${@:2}"; }
 status() { agent fieldwatch status --json; }
-scored() { status | grep --max-count 1 --only-matching '"scored": [1-9][0-9]*'; }
+# to its end: status would else end with an error, when nobody reads on
+scored() { status | grep --only-matching '"scored": [1-9][0-9]*'; }
 
 # the surroundings of a gateway: units of a broker with its users in /etc/broker, and of a simulated pump at pump_port.
 # To stop the pump is to pull its plug. Neither starts by itself.

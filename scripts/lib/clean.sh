@@ -6,7 +6,7 @@
 # clean_system SUITE [ARCH] sets clean (an archive of the system) and python (its version), or fails
 clean_system() {
     local suite=$1 arch=${2:-$(dpkg --print-architecture)} from=()
-    local packages=systemd,systemd-sysv,python3,ca-certificates,mosquitto,udev
+    local packages=systemd,systemd-sysv,python3,ca-certificates,mosquitto,udev,libstdc++6
     case $suite in
         bookworm) python=3.11 ;;
         noble) python=3.12 ;;

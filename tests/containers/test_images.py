@@ -14,7 +14,16 @@ from packaging.requirements import Requirement
 
 from models import __version__
 from tests.conftest import ROOT
-from tests.container_files import CONTAINERS, IMAGES, base_image, compose, parsed, stages
+from tests.container_files import (
+    CONTAINERS,
+    IMAGES,
+    base_image,
+    compose,
+    mounts,
+    parsed,
+    stages,
+    user,
+)
 
 EXTRAS = {  # as in scripts/lock; what the last ones need is not there, as a collector lacks it
     "gateway-3.11": "cbor modbus page signing zstd",
@@ -46,8 +55,20 @@ def test_hadolint_would_say_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_nobody_is_root(name: str) -> None:
-    user = stages()[name].last("USER")
-    assert user is not None and user.isdecimal() and int(user) > 0, user
+    number, _ = user()
+    assert number > 0
+    assert stages()[name].last("USER") == str(number)
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_volume_belongs_to_the_user(name: str) -> None:
+    """A new volume takes its owner from the directory of the image that it is mounted on."""
+    volumes = [stages()[name].last("VOLUME")] if name != "trainer" else []
+    for service in compose()["services"].values():
+        if service.get("build", {}).get("target") == name:
+            volumes += mounts(service)
+    assert volumes
+    assert set(volumes) <= stages()[name].own_directories()
 
 
 @pytest.mark.parametrize("name", IMAGES)

@@ -22,6 +22,8 @@ from tests.container_files import (
     pod_of,
     read_fleet,
     registry_of,
+    stages,
+    user,
     words_of_pod,
 )
 
@@ -127,6 +129,19 @@ def test_a_pod_has_the_restricted_profile(name: str) -> None:
     assert not spec.keys() & {"hostNetwork", "hostPID", "hostIPC", "serviceAccountName"}
     allowed = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
     assert all(volume.keys() <= allowed | {"name"} for volume in spec["volumes"])
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_is_of_an_image_its_user_and_its_directories(name: str) -> None:
+    template, container = pod(name)
+    project, _, target = container["image"].partition(":")[0].partition("/")
+    assert project == "fieldwatch"
+    image, (number, group) = stages()[target], user()
+    context = template["spec"]["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"]) == (number, group)
+    assert context.get("fsGroup", group) == group
+    kept = {path for path in at(container) if path.startswith("/var/")}
+    assert kept <= image.own_directories()
 
 
 def test_the_namespace_enforces_it() -> None:

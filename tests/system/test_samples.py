@@ -71,7 +71,7 @@ class Sending:
         batch.state.setdefault("durable", {})["through"] = b""  # so that it is synced
         self.gateway.store.commit(batch, "synced")
         readings = self.gateway.store.readings
-        self.progress.see(readings.next_sample, readings.durable)
+        self.progress.see(readings.next_sample, readings.durable, readings.ring_epoch)
         self.gateway.uplink.committed(acked)
 
     def document(self) -> dict[str, Any]:
@@ -269,6 +269,38 @@ def test_a_collector_that_dies_and_one_without_samples_lose_nothing(
     document = overview(central, None, 10)
     assert [(one["stream"], one["samples"]) for one in document["samples"]] == [("pump-1", 110)]
     assert any("110 samples of pump-1" in line for line in told(document))
+
+
+@pytest.mark.parametrize("count", [40, 70])
+def test_a_ring_that_gives_numbers_again_loses_none_of_its_samples(
+    tmp_path: Path, broker: RealBroker, count: int
+) -> None:
+    """Its file was lost after samples were sent, and before that was on the disk."""
+    central = tmp_path / "central"
+    collecting = Collecting(broker.port, central, samples=Keeping())
+    sending = Sending(tmp_path, broker.port, {}, acknowledgement="central")
+    try:
+        sending.start()
+        sending.put("pump-1", 0, 50, 2)
+        wait_until(lambda: sending.all_sent(50), "the first samples")
+        sending.progress.at = At(next=1)  # as it was on the disk
+        sending.commit()
+        sending.close()
+        for file in tmp_path.glob("readings.db*"):
+            file.unlink()
+        sending = Sending(tmp_path, broker.port, {}, acknowledgement="central")
+        sending.put("pump-1", 100, 20, 2)
+        sending.put("pump-1", 120, count - 20, 2)
+        sending.start()
+        wait_until(lambda: sending.all_sent(count), "the samples with the same numbers")
+        collecting.close()
+    finally:
+        sending.close()
+        collecting.close()
+    assert collecting.collector.rejected == {}
+    assert parquet_of(central, "pump-1")["time"].sort().dt.timestamp("ms").to_list() == [
+        round((BEGIN_S + n) * 1000) for n in (*range(50), *range(100, 100 + count))
+    ]
 
 
 def test_signed_chunks_are_stored_and_those_of_others_are_not(

@@ -55,7 +55,7 @@ MAY_HEAR = {
     GATEWAY: {f"{OWN}/status", ACKNOWLEDGED, CENTRAL},
     COMMANDED: {COMMAND, CENTRAL},
     OTHER: {CENTRAL},
-    "collector": SAID | {f"{V1}/plant-2/gateway-1/status", CENTRAL},
+    "collector": SAID | {f"{V1}/plant-2/gateway-1/status", CENTRAL, ANSWER},
     "ops": set(TOPICS),
     "operate": set(TOPICS),
 }

@@ -201,7 +201,7 @@ def test_another_set_point_changes_the_forecast_of_the_temperature(trained: Oven
 def test_the_past_of_the_set_point_may_be_supposed_too(trained: Oven) -> None:
     document = found(trained, "--set", "setpoint=70", "--hold", "5", "--plan", "setpoint+=0")
     assert document["set"] == [{"channel": "setpoint", "adds": False, "value": 70.0}]
-    assert medians(document, "hypothetical")[-1] > medians(document, "forecast")[-1] + 5
+    assert medians(document, "hypothetical")[-1] > medians(document, "forecast")[-1] + 2
     refused = call(trained, "--set", "door=1").exception
     assert "no such channel is forecast" in str(refused)  # and it is no input either
 

@@ -57,6 +57,13 @@ class FleetTable(Table):
         ge=1,
         description="A worker that has needed more memory is replaced before the next stream",
     )
+    scheduler_wait_s: float = Field(
+        30.0,
+        gt=0,
+        le=86_400,
+        description="With --scheduler: how long to wait for Dask's scheduler, and for its first"
+        " worker",
+    )
 
     @model_validator(mode="after")
     def _has_a_name(self) -> FleetTable:

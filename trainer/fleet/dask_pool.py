@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 T = TypeVar("T")
-WAIT_S: Final = 30.0  # for the scheduler, and for its first worker
 _one_at_a_time = threading.Lock()
 
 
@@ -36,7 +35,11 @@ class DaskMissing(FieldwatchError):
 
 
 def follow(
-    perform: Callable[[T], Any], tasks: Mapping[str, T], address: str, idle_s: float | None
+    perform: Callable[[T], Any],
+    tasks: Mapping[str, T],
+    address: str,
+    idle_s: float | None,
+    wait_s: float,
 ) -> Generator[Happening, None, None]:
     """Call ``perform`` on each task; yield its start and its end. See ``trainer.workers.follow``.
 
@@ -45,6 +48,7 @@ def follow(
         tasks: its arguments, by name of the task.
         address: of the scheduler, such as tcp://10.0.0.5:8786.
         idle_s: seconds without anything else until ``Idle``; None: never.
+        wait_s: seconds to wait for the scheduler, and then for its first worker.
 
     Raises:
         DaskMissing: it is not installed.
@@ -53,7 +57,7 @@ def follow(
     """
     happened: SimpleQueue[Started | Future[Any]] = SimpleQueue()
     topic = f"fieldwatch-{uuid.uuid4().hex}"
-    with _client(address) as client:
+    with _client(address, wait_s) as client:
         client.subscribe_topic(topic, lambda event: happened.put(Started(event[1])))
         unfinished: dict[str, tuple[str, Future[Any]]] = {}  # name and future, by Dask's key
         for name, task in tasks.items():
@@ -110,22 +114,24 @@ def _perform(perform: Callable[[T], Any], name: str, task: T, topic: str) -> Any
 
 
 @contextlib.contextmanager
-def _client(address: str) -> Iterator[Client]:
+def _client(address: str, wait_s: float) -> Iterator[Client]:
     if importlib.util.find_spec("distributed") is None:
         raise DaskMissing("--scheduler needs Dask: pip install 'fieldwatch[batch]'")
     from distributed import Client
 
     try:
-        client = Client(address, timeout=WAIT_S, set_as_default=False)
+        client = Client(address, timeout=wait_s, set_as_default=False)
     except (OSError, ValueError) as error:  # a time-out is an OSError
-        raise ConfigError(f"{address}: there is no scheduler of Dask: {error}") from error
+        raise ConfigError(
+            f"{address}: there is no scheduler of Dask within {wait_s:g} s: {error}"
+        ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=WAIT_S)
+            client.wait_for_workers(1, timeout=wait_s)
         except TimeoutError as error:
             raise ConfigError(
-                f"{address}: the scheduler has no worker: start some with `dask worker"
-                f" {address} --nworkers 2 --nthreads 1`"
+                f"{address}: the scheduler has no worker after {wait_s:g} s: start some with `dask"
+                f" worker {address} --nworkers 2 --nthreads 1`, or raise fleet.scheduler_wait_s"
             ) from error
         if profiled := [at for at, found in client.run(_is_profiled).items() if found]:
             raise ConfigError(f"{', '.join(profiled)}: {_PROFILED}")

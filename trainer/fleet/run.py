@@ -49,7 +49,8 @@ def pool(file: FleetFile, options: Options) -> Follow:
 
     def follow(works: Mapping[str, Work]) -> Generator[Happening, None, None]:
         if options.scheduler is not None:
-            return dask_pool.follow(perform, works, options.scheduler, IDLE_S)
+            wait_s = file.fleet.scheduler_wait_s
+            return dask_pool.follow(perform, works, options.scheduler, IDLE_S, wait_s)
         rules = Rules(
             options.jobs or file.fleet.jobs or os.cpu_count() or 1,
             file.output / "logs" / "workers",

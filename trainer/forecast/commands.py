@@ -7,8 +7,12 @@ the rolling origins, each against the same forecast without it (``coupling.worth
 - **plan**: what they will be moves it, if it is known, by the response of each channel to how far
   a command is from what is usual after its past.
 
-Each command is tried alone first. Those that gain enough are tried together, and ship if that gains
-enough, too. A plan moves the channels whose own error it lowers, as clearly as a network must.
+Each command is tried alone first. Of those that gain enough the best ships, and each other one if
+it gains enough on top of those before it. So commands that change together do not all ship. A plan
+moves the channels whose own error it lowers, by the same test.
+
+Commands may soon be used as they never were before the last origin. So each part is withdrawn if it
+does not lower the error in the calibration part, too.
 Commands with few values are tried as numbers and as levels (``models.commands``).
 """
 
@@ -27,7 +31,7 @@ from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
 from trainer.forecast import calibrate, coupling
 from trainer.forecast.coupling import Errors, Steps, Trials
-from trainer.forecast.stack import Trial, judge_network
+from trainer.forecast.stack import Trial
 from trainer.forecast.windows import Added, Int64
 
 LEVEL_SHARE = 0.01  # of the steps, at least, at a value that is a level
@@ -66,6 +70,11 @@ class Found(NamedTuple):
     penalty: float
     chosen: list[int]  # none if they do not ship
     follow: list[int]  # scored channels that a plan moves
+    withdrawn: bool = False  # it gained enough, but nothing in the calibration part
+
+    def withdraw(self) -> Found:
+        """Return it without what would ship."""
+        return self._replace(chosen=[], follow=[], withdrawn=True)
 
     @property
     def gain(self) -> float:
@@ -76,9 +85,17 @@ class Found(NamedTuple):
         """Return it for the metrics."""
         return {
             "chosen": [names[at] for at in self.chosen],
+            "withdrawn": self.withdrawn,
             "together": None if self.together is None else self.together.as_json(),
             "alone": {names[at]: trial.as_json() for at, trial in self.alone.items()},
         }
+
+
+class Plan(NamedTuple):
+    """What a plan needs."""
+
+    expected: Float64  # (P, G, K + 1) how the columns usually go on
+    response: Float64  # (C, P, T)
 
 
 class Judgement(NamedTuple):
@@ -94,6 +111,15 @@ class Judgement(NamedTuple):
     def chosen(self) -> list[int]:
         """The commands that ship."""
         return sorted({*self.history.chosen, *self.plan.chosen})
+
+    def as_planned(self, plan: Plan) -> Judgement:
+        """Return it with the channels that respond to a plan."""
+        if not self.plan.chosen:
+            return self
+        follow = np.flatnonzero(plan.response.any(axis=(1, 2))).tolist()
+        return self._replace(
+            plan=self.plan._replace(follow=follow) if follow else self.plan.withdraw()
+        )
 
     def as_json(self, channels: Sequence[str]) -> dict[str, Any]:
         """Return it for the metrics; ``channels``: names of the scored ones."""
@@ -177,7 +203,7 @@ def _history(
         steps = Steps(columns.learn[:, columns.of(chosen)], [])
         return coupling.judge(trials, steps, channels, settings)
 
-    found = _selected(range(len(columns.levels)), lambda some: _brief(tried(some)))
+    found = _selected(range(len(columns.levels)), lambda some: _brief(tried(some)), settings)
     if not found.chosen:
         return found, []
     again = tried(found.chosen)
@@ -190,16 +216,24 @@ def _brief(found: coupling.Judgement) -> tuple[Trial, float]:
 
 
 def _selected(
-    commands: Sequence[int], tried: Callable[[Sequence[int]], tuple[Trial, float]]
+    commands: Sequence[int],
+    tried: Callable[[Sequence[int]], tuple[Trial, float]],
+    settings: ForecastTable,
 ) -> Found:
-    """Try each command alone, then those together that gain enough."""
+    """Try each command alone, then the best, and each other one on top of those chosen."""
     alone = {command: tried([command]) for command in commands}
-    chosen = [command for command, (trial, _) in alone.items() if trial.ships]
     trials = {command: trial for command, (trial, _) in alone.items()}
-    if not chosen:
-        return Found(trials, None, 0.0, [], [])
-    together, penalty = alone[chosen[0]] if len(chosen) == 1 else tried(chosen)
-    return Found(trials, together, penalty, chosen if together.ships else [], [])
+    found = Found(trials, None, 0.0, [], [])
+    able = [command for command, trial in trials.items() if trial.ships]
+    for command in sorted(able, key=lambda one: -trials[one].gain):
+        if found.together is None:
+            together, penalty = alone[command]
+            found = Found(trials, together, penalty, [command], [])
+            continue
+        more, penalty = tried(chosen := sorted([*found.chosen, command]))
+        if coupling.adds_enough(found.together, more, settings):
+            found = Found(trials, more, penalty, chosen, [])
+    return found
 
 
 def _less(trials: Trials, added: Sequence[Added], settings: ForecastTable) -> Trials:
@@ -252,11 +286,11 @@ def _plan(
         best = min(by_penalty, key=lambda one: float(by_penalty[one][:, 1, 1].mean()))
         return coupling.worth(by_penalty[best], settings), best
 
-    found = _selected(plannable, tried)
+    found = _selected(plannable, tried, settings)
     if not found.chosen:
         return found
     each = products(found.chosen, found.penalty)
-    follow = [at for at in range(channels) if judge_network(each[:, at], settings.choice).ships]
+    follow = [at for at in range(channels) if coupling.worth(each[:, at], settings).ships]
     return found._replace(follow=follow, chosen=found.chosen if follow else [])
 
 
@@ -354,7 +388,7 @@ def _response(moments: _Moments, kept: Bool, penalty: float) -> Float64:
 def fit_history(
     found: Judgement, errors: Errors, channels: int, context: int, settings: ForecastTable
 ) -> coupling.Fitted | None:
-    """Return the correction by the commands' past; None: it does not ship.
+    """Return the correction by the commands' past, its share; None: it does not ship.
 
     Args:
         found: which commands ship.
@@ -364,56 +398,84 @@ def fit_history(
         settings: settings of the forecaster.
 
     """
-    if not found.history.chosen:
+    history = found.history
+    if not history.chosen or history.together is None:
         return None
-    steps = Steps(found.columns.learn[:, found.columns.of(found.history.chosen)], [])
-    return coupling.fit(errors, steps, channels, context, found.history.penalty, settings)
+    steps = Steps(found.columns.learn[:, found.columns.of(history.chosen)], [])
+    fitted = coupling.fit(errors, steps, channels, context, history.penalty, settings)
+    return fitted._replace(weights=history.together.share * fitted.weights)
+
+
+def lasts(found: Judgement, history: coupling.Fitted, later: Errors) -> bool:
+    """Return whether the history lowers later errors, at each step, of the calibration part."""
+    steps = found.columns.calibrate[:, found.columns.of(found.history.chosen)]
+    left = later.less(history.added(steps, 1.0)(later.ends, later.channel))
+    return bool(np.square(left.missed).sum() < np.square(later.missed).sum())
+
+
+def withdrawn(found: Judgement | None) -> list[str]:
+    """Return what is said of the parts that are withdrawn."""
+    parts = {} if found is None else {"were": found.history, "will be": found.plan}
+    return [
+        f"what commands {what} gains nothing in the calibration part; it does not ship"
+        for what, part in parts.items()
+        if part.withdrawn
+    ]
 
 
 def fit_plan(
-    found: Judgement, errors: Errors, channels: int, context: int, settings: ForecastTable
-) -> tuple[Float64, Float64]:
-    """Return how the plannable columns usually go on, (P, G, K + 1), and the response (C, P, T).
+    found: Judgement,
+    errors: Errors,
+    later: Errors,
+    channels: int,
+    context: int,
+    settings: ForecastTable,
+) -> Plan:
+    """Return what a plan needs; no channel responds whose later error it does not lower.
 
-    ``errors``: what the history leaves; the others as in ``fit_history``.
+    ``errors``: what the history leaves; the others as in ``fit_history`` and ``lasts``.
     """
     own, taps = found.columns.of(found.plan.chosen), _taps(settings)
     usual = _Usual.fitted(found.columns.learn[:, own], errors, context, settings)
     if not len(own):
-        return usual.weights, np.zeros((channels, 0, len(taps)))
+        return Plan(usual.weights, np.zeros((channels, 0, len(taps))))
     moments = _summed(usual, errors, coupling.leads_of(settings), channels, taps)
-    share = found.plan.together.share if found.plan.together is not None else 0.0
-    response = share * _response(
-        moments, np.ones(len(own) * len(taps), np.bool_), found.plan.penalty
-    )
-    return usual.weights, response.reshape(channels, len(own), len(taps))
+    every = np.ones(len(own) * len(taps), np.bool_)
+    response = _response(moments, every, found.plan.penalty)
+    response *= 0.0 if found.plan.together is None else found.plan.together.share
+    usual = usual._replace(steps=found.columns.calibrate[:, own])
+    steps = np.arange(1, settings.horizon_steps + 1)
+    products = _summed(usual, later, steps, channels, taps).left(response)
+    lowered = np.flatnonzero(products[:, 1, 1] < products[:, 0, 0])
+    follow = np.intersect1d(lowered, found.plan.follow)
+    response[np.setdiff1d(np.arange(channels), follow)] = 0.0
+    return Plan(usual.weights, response.reshape(channels, len(own), len(taps)))
 
 
 def part(
     recorded: Recorded,
     found: Judgement,
     history: coupling.Fitted | None,
-    plan: tuple[Float64, Float64],
+    plan: Plan,
     spans: list[int],
     settings: ForecastTable,
 ) -> CommandsPart:
     """Return it for the manifest, if any command ships."""
     used = found.chosen
-    columns, (expected, response) = found.columns, plan
-    together = found.history.together
+    columns, own = found.columns, len(found.columns.of(found.plan.chosen))  # 0: it is withdrawn
     weights: list[list[list[float]]] = []
-    if history is not None and together is not None:
+    if history is not None:
         inside = np.isin(columns.of(used), columns.of(found.history.chosen))
-        weights = _spread(together.share * history.weights, inside, len(spans)).tolist()
+        weights = _spread(history.weights, inside, len(spans)).tolist()
     return CommandsPart(
         channels=[recorded.positions[at] for at in used],
         levels=[columns.levels[at] for at in used],
         spans_steps=spans,
         weights=weights,
         plannable=[used.index(at) for at in found.plan.chosen],
-        expected=np.round(expected, 7).tolist(),
+        expected=np.round(plan.expected[:own], 7).tolist(),
         taps_steps=_taps(settings),
-        response=np.round(response, 7).tolist(),
+        response=np.round(plan.response[:, :own], 7).tolist(),
     )
 
 

@@ -171,31 +171,56 @@ def _commanded(
     """Fit the commands to what the coupling leaves, if they gain enough."""
     kept = before.held.channels
     trials = coupling.trials(rolled, before.learn, choice.weights, settings, kept)
-    names = [channel.name for channel in recorded.channels]
-    wanted = [at for at, name in enumerate(names) if name in settings.coupling.plannable]
+    named = settings.coupling.plannable
+    wanted = [at for at, channel in enumerate(recorded.channels) if channel.name in named]
     found = commands.judge(recorded, trials, count, wanted, settings)
     for line in _command_lines(found):
         say(line)
     if not found.chosen:
         return before._replace(commands=found)
     closed = coupling.trimmed(closed_form(before.cut.train, choice, settings), settings)
-    errors = coupling.to_fit(before.cut.train, closed, settings, kept)
+    made = _with_commands(before, found, recorded, count, closed, settings)
+    for line in commands.withdrawn(made.commands):
+        say(line)
+    return made
+
+
+def _with_commands(
+    before: Corrected,
+    found: commands.Judgement,
+    recorded: Recorded,
+    count: int,
+    closed: Float32,
+    settings: ForecastTable,
+) -> Corrected:
+    """Return it with the commands that are chosen, on top of a map (L, H), as far as they last."""
+    cut, learn, kept = before.cut, before.learn, before.held.channels
+    errors, later = _to_fit(cut, closed, kept, settings)
     history = commands.fit_history(found, errors, count, len(closed), settings)
-    cut, learn = before.cut, before.learn
-    together = found.history.together
-    if history is not None and together is not None:
-        own = found.columns.of(found.history.chosen)
+    if history is not None and not commands.lasts(found, history, later):
+        found, history = found._replace(history=found.history.withdraw(), added=[]), None
+    if history is not None:
+        own, adds = found.columns.of(found.history.chosen), history.added
         values, held_out = found.columns.learn[:, own], found.columns.calibrate[:, own]
-        share, fitted = together.share, history
-        cut = cut.less(
-            lambda part: fitted.added(values[part], share), fitted.added(held_out, share)
-        )
-        learn = [one.less(adds) for one, adds in zip(learn, found.added, strict=True)]
-        errors = coupling.to_fit(cut.train, closed, settings, kept)
-    plan = commands.fit_plan(found, errors, count, len(closed), settings)
+        cut = cut.less(lambda part: adds(values[part], 1.0), adds(held_out, 1.0))
+        learn = [one.less(earlier) for one, earlier in zip(learn, found.added, strict=True)]
+        errors, later = _to_fit(cut, closed, kept, settings)
+    plan = commands.fit_plan(found, errors, later, count, len(closed), settings)
+    found = found.as_planned(plan)
+    if not found.chosen:
+        return before._replace(commands=found)
     spans = coupling.spans(settings, len(closed))
     part = commands.part(recorded, found, history, plan, spans, settings)
     return before._replace(cut=cut, learn=learn, commands=found, commands_part=part)
+
+
+def _to_fit(
+    cut: Cutters, closed: Float32, kept: Sequence[int], settings: ForecastTable
+) -> tuple[coupling.Errors, coupling.Errors]:
+    """Return the errors of a map (L, H) to fit to, at leads, and later ones, at each step."""
+    errors = coupling.to_fit(cut.train, closed, settings, kept)
+    places = cut.calibrate.some(maps.WINDOWS_MAX)
+    return errors, coupling.errors_at(cut.calibrate, places, closed, kept)
 
 
 def _line(what: str, trial: Trial) -> str:

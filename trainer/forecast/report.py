@@ -87,7 +87,7 @@ def commands(metrics: Mapping[str, Any]) -> Iterator[str]:
     yield (
         "<p>What a command was corrects every forecast, what it will be only forecasts with a plan"
         " of it. A gain is the squared error that it saves at the origins, as above. What gains"
-        " enough alone is tried together, too.</p>"
+        " enough alone ships if it gains enough on top of better ones, too.</p>"
     )
     yield pages.table(
         ("command", "", "gain", "standard error", "result"),

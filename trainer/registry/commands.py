@@ -308,6 +308,23 @@ def verify(registry: Registry, remove: bool, as_json: bool) -> int:
     return 1 if left else 0
 
 
+@registry.command()
+@_registered
+def relocate(registry: Registry) -> int:
+    """Write the new place of all files into a registry that was moved to another folder.
+
+    MLflow keeps absolute places. Move the database and the files together, then run this there.
+    """
+    from trainer.registry import upkeep
+
+    found = upkeep.relocate(registry)
+    if found is None:
+        say("the files are where the registry says")
+    else:
+        say(f"from {found.old} to {found.new}")
+    return 0
+
+
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)

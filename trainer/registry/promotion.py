@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -318,7 +319,8 @@ def _store(registry: Registry, decision: Decision, versions: Sequence[Version]) 
         for each in versions
         if each.number == number
     )
-    name = f"decisions/{decision.made.strftime('%Y%m%dT%H%M%SZ')}.json"
+    # in order of time; two people may decide in the same second
+    name = f"decisions/{decision.made.strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:8]}.json"
     registry.keep(kept, name, decision.document())
     for each in versions:
         if each.number in (decision.chosen, decision.champion, versions[0].number):

@@ -233,13 +233,15 @@ class Registry:
             )
 
     def keep(self, version: Version, name: str, document: Mapping[str, Any]) -> None:
-        """Keep a document with the files of a version, as JSON."""
+        """Keep a document with the files of a version, as JSON.
+
+        Its digest has a tag of its own: of two that are kept at once, none overwrites the other's.
+        """
         text = f"{json.dumps(document, indent=2)}\n"
         with self.store.writing():
             self.store.client.log_text(version.run, text, name)
         digest = hashlib.sha256(text.encode()).hexdigest()
-        files = json.dumps(dict(version.files) | {name: digest}, sort_keys=True)
-        self.tag(version, records.FILES, files)
+        self.tag(version, f"{records.FILE}{name}", digest)
 
     def _registered(
         self, path: Path, bundle: Bundle, run: Run, stream: str, tags: Mapping[str, str]
@@ -312,7 +314,7 @@ class Registry:
             metrics=metrics,
             aliases=tuple(each for each in ALIASES if aliases.get(each) == number),
             tags=tags,
-            files=json.loads(tags[records.FILES]),
+            files=_files(tags),
             uri=str(found.source).removesuffix(f"/{FOLDER}"),
         )
 
@@ -349,6 +351,16 @@ def _quotable(text: str) -> str:
     if set(text) & set("'`\"%"):
         raise ConfigError(f"{text!r}: quotation marks and % cannot be searched for")
     return text
+
+
+def _files(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the sha256 of each file of a version: those registered, and those kept later."""
+    added = {
+        name.removeprefix(records.FILE): digest
+        for name, digest in tags.items()
+        if name.startswith(records.FILE)
+    }
+    return dict(json.loads(tags[records.FILES])) | added
 
 
 def _is_ours(found: ModelVersion) -> bool:

@@ -29,6 +29,15 @@ PACKAGES: Final = ("mlflow", "sqlalchemy", "alembic")
 _SQLITE: Final = "sqlite:///"
 _SERVER: Final = ("http://", "https://")
 _CREATING: Final = 7_304_188_201  # key of the lock that whoever makes the tables of a database has
+_ASKED: Final = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default"
+# what requests says of a certificate, and of a file of authorities that is not there or is none
+_NOT_TRUSTED: Final = ("CERTIFICATE_VERIFY_FAILED", "TLS CA certificate bundle", "[X509")
+# columns of MLflow's tables that have the URI of files
+_PLACES: Final = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "model_versions": ("source", "storage_location"),
+}
 _SAID_MAX: Final = 500  # characters of a foreign error
 
 
@@ -95,6 +104,35 @@ class Store:
         with lock, self.reading():
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+    @property
+    def root(self) -> str:
+        """The URI below which the experiment has its files, as the store has it."""
+        with self.reading():
+            return str(self.client.get_experiment(self.experiment).artifact_location)
+
+    def move(self, old: str, new: str) -> None:
+        """Write the URI ``new`` in place of ``old`` wherever the store has it, in one transaction.
+
+        MLflow has no way to do so: it keeps the place of the files in each entry.
+
+        Raises:
+            ConfigError: the store is on a server, which decides where the files are.
+
+        """
+        if self.uri.startswith(_SERVER):
+            raise ConfigError(f"{self.uri}: the files of a server are moved there")
+        import sqlalchemy
+
+        engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
+        with self.writing(), engine.begin() as connection:
+            for name, columns in _PLACES.items():
+                table = sqlalchemy.table(name, *map(sqlalchemy.column, columns))
+                for place in table.c:
+                    moved = new + sqlalchemy.func.substr(place, len(old) + 1)
+                    below = place.startswith(f"{old}/", autoescape=True)
+                    where = sqlalchemy.or_(place == old, below)
+                    connection.execute(table.update().where(where).values({place: moved}))
 
     def runs(self, asked: str = "", deleted: bool = False) -> Iterator[FoundRun]:
         """Yield runs of the experiment, the newest first.
@@ -167,6 +205,7 @@ class Store:
     def _creating(self) -> Iterator[None]:
         """Connect once, so that a wrong password is told at once; one process makes the tables."""
         if self.uri.startswith(_SERVER):
+            _let_in(self.uri)
             yield
             return
         import sqlalchemy
@@ -194,6 +233,39 @@ def _loaded() -> type[MlflowClient]:
     for name in ("mlflow", "alembic"):  # after the import, which sets the level
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return MlflowClient
+
+
+def _let_in(uri: str) -> None:
+    """Ask a server of MLflow once, without the minutes of retries that MLflow takes for each error.
+
+    A server that does not answer is left to these.
+
+    Raises:
+        RegistryError: its certificate or our password is refused; no retry mends these.
+
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    credentials = get_default_host_creds(uri)  # type: ignore[no-untyped-call]  # MLflow's
+    try:
+        answer = http_request(  # type: ignore[no-untyped-call]  # MLflow's
+            credentials, _ASKED, "GET", max_retries=0, raise_on_status=False
+        )
+    except MlflowException as error:
+        if any(words in str(error) for words in _NOT_TRUSTED):
+            raise RegistryError(
+                f"{uri}: its certificate cannot be checked: MLFLOW_TRACKING_SERVER_CERT_PATH names"
+                f" the file of its authority. {_said(error)}"
+            ) from error
+        return
+    if answer.status_code in (401, 403):
+        raise RegistryError(
+            f"{uri}: the server refuses this user ({answer.status_code}):"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, say"
+            " who asks"
+        )
 
 
 def _uri(settings: RegistryTable, directory: Path) -> tuple[str, Path | None]:

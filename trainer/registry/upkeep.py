@@ -7,7 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from urllib.parse import unquote, urlsplit
 
+from models.errors import ConfigError
 from trainer.datasets import file_digest
 from trainer.registry.errors import InUse, RegistryError
 from trainer.registry.records import CHAMPION, FOLDER, PROCESS, Version
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 _RUN: Final = re.compile(r"[0-9a-f]{32}")  # MLflow's id, and the name of the folder
 
-Kind = Literal["missing", "altered", "orphan", "unfinished"]
+Kind = Literal["missing", "altered", "orphan", "unfinished", "moved"]
 
 
 class Finding(NamedTuple):
@@ -64,8 +66,12 @@ def verify(registry: Registry) -> Iterator[Finding]:
     """Yield what does not fit: files against their digests, entries against files.
 
     Orphans are files without a version: of a registration that was cut short, of a deletion that
-    was, or of no run at all. A run is unfinished if its process on this machine is gone.
+    was, or of no run at all. A run is unfinished if its process on this machine is gone. Of a
+    registry that was moved, no more is said than that.
     """
+    if (moved := _moved(registry)) is not None:
+        yield moved
+        return
     versions = registry.search()
     for version in versions:
         yield from _of_version(registry, version)
@@ -84,6 +90,52 @@ def remove(registry: Registry, finding: Finding) -> None:
     if finding.kind == "unfinished":
         with registry.store.writing():
             registry.store.client.set_terminated(finding.run, "KILLED")
+
+
+class Relocation(NamedTuple):
+    """Where the files of a registry were said to be, and where they are; as URIs."""
+
+    old: str
+    new: str
+
+
+def relocate(registry: Registry) -> Relocation | None:
+    """Write into a registry that was moved where its files are now; None: it is there already.
+
+    The files must lie where a new registry with these settings would have them.
+
+    Raises:
+        RegistryError: a bundle is not there; nothing is changed.
+        ConfigError: the registry is a server, or a database without ``registry.artifacts``.
+
+    """
+    store = registry.store
+    old, new = store.root, store.artifacts
+    if new is None:
+        raise ConfigError(f"{store.where}: registry.artifacts does not say where the files are")
+    if old == new:
+        return None
+    for version in registry.search():
+        uri = version.uri.replace(old, new, 1)
+        if f"{FOLDER}/{version.bundle}" not in store.listed(uri, FOLDER):
+            raise RegistryError(f"{version.name}: its bundle is not below {uri}: move it there")
+    store.move(old, new)
+    return Relocation(old, new)
+
+
+def _moved(registry: Registry) -> Finding | None:
+    """Return what says that the folder of the files is elsewhere now; None: it is not."""
+    old, new = registry.store.root, registry.store.artifacts
+    if new is None or old == new or _is_folder(old) is not False or not _is_folder(new):
+        return None
+    what = f"its files were at {old}, and are at {new}: run `fieldwatch-trainer registry relocate`"
+    return Finding("moved", what, new)
+
+
+def _is_folder(uri: str) -> bool | None:
+    """Whether a URI is a folder that exists; None: it is not on this machine."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)).is_dir() if parts.scheme == "file" else None
 
 
 def _of_version(registry: Registry, version: Version) -> Iterator[Finding]:
@@ -116,9 +168,7 @@ def _of_run(registry: Registry, run: FoundRun) -> Iterator[Finding]:
 
 def _strays(registry: Registry) -> Iterator[Finding]:
     """Yield folders of no run."""
-    store = registry.store
-    with store.reading():
-        root = store.client.get_experiment(store.experiment).artifact_location
+    store, root = registry.store, registry.store.root
     for name in store.folders(root):
         if _RUN.fullmatch(name) and not _is_run(registry, name):
             yield Finding("orphan", f"files of no run: {name}", f"{root}/{name}")

@@ -38,9 +38,11 @@ def samples_of(first: int, count: int = 10, channels: int = 2, since_s: float = 
     return Samples(names, numbers, since_s + numbers, values, numbers.astype(np.float32), None)
 
 
-def chunk_of(samples: Samples, stream: str = "pump-1", missed: int = 0) -> Chunk:
+def chunk_of(
+    samples: Samples, stream: str = "pump-1", missed: int = 0, ring: Source = GATEWAY
+) -> Chunk:
     about, data = packed(samples)
-    return Chunk(GATEWAY, stream, about, data, samples, missed)
+    return Chunk(GATEWAY, stream, about, data, samples, ring, missed)
 
 
 def stored(directory: Path, stream: str = "pump-1") -> polars.DataFrame:
@@ -211,6 +213,21 @@ def test_numbers_that_belong_to_earlier_samples_are_refused_not_confirmed(opened
         opened.take(chunk_of(samples_of(1, since_s=BEGIN_S + 86_400)))
 
 
+def test_a_new_ring_may_give_the_same_numbers_again(opened: Open, tmp_path: Path) -> None:
+    opened.take(chunk_of(samples_of(1, 20)))
+    new = GATEWAY._replace(epoch="00c0ffee")
+    later = [samples_of(first, 10, since_s=BEGIN_S + 3600) for first in (1, 15)]
+    assert opened.take(*(chunk_of(one, ring=new) for one in [*later, later[0]])) == [10, 10, 0]
+    said = json.loads(opened.collected.acknowledgement(GATEWAY))
+    assert (said["epoch"], said["samples"], said["ring"]) == ("5e00", [10, 24, 10], "00c0ffee")
+    opened.close()
+    opened.collected.__enter__()
+    assert opened.take(chunk_of(later[1], ring=new), chunk_of(samples_of(11))) == [0, 0]
+    assert "ring" not in json.loads(opened.collected.acknowledgement(GATEWAY))
+    opened.file_all()
+    assert sorted(numbers(tmp_path)) == sorted([*range(1, 21), *range(1, 11), *range(15, 25)])
+
+
 def test_the_acknowledgement_names_the_newest_chunks(opened: Open) -> None:
     opened.take(chunk_of(samples_of(1)))
     said = json.loads(opened.collected.acknowledgement(GATEWAY))
@@ -260,6 +277,8 @@ def test_a_message_of_a_gateway_is_read() -> None:
     chunk = read_chunk(topic, head, data, "plant")
     assert (chunk.source, chunk.stream, chunk.missed) == (GATEWAY, "pump-1", 0)
     assert chunk.samples.numbers.tolist() == list(range(1, 11))
+    assert chunk.ring == GATEWAY  # of a gateway that says nothing of its ring
+    assert read_chunk(*message(ring="00c0ffee"), "plant").ring == Source("gw-1", "00c0ffee")
 
 
 @pytest.mark.parametrize(
@@ -268,6 +287,8 @@ def test_a_message_of_a_gateway_is_read() -> None:
         ({"missed": -1}, "implausible"),
         ({"missed": None}, "implausible"),
         ({"n": 11}, "implausible"),
+        ({"ring": "answered"}, "implausible"),
+        ({"ring": None}, "implausible"),
         ({"channels": "flow"}, "implausible"),
     ],
 )

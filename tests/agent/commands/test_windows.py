@@ -15,12 +15,13 @@ from click.testing import CliRunner, Result
 
 from agent.alarms.points import Labelled
 from agent.cli import commands
+from agent.dialects import answered
 from agent.remote import samples as remote
 from agent.store.batch import Batch
 from agent.store.window import Window
 from models.cells import columns
 from models.columns import Sought
-from models.messages import Samples
+from models.messages import HELD, MISSING, Samples
 from models.times import iso_time
 from tests.kept_rig import ONSET_S, Kept, alarm
 from trainer.config import ColumnTable
@@ -243,12 +244,61 @@ def test_central_ops_gets_the_samples_that_the_ring_lost(kept: Kept) -> None:
         part = ("pump", samples.part(begin, begin + 60), np.ones(60, np.float32))
         kept.store.commit(Batch(samples=[part]), "synced")
     asked = {"stream": "pump", "number": 1, "before_s": 300, "after_s": 300, "points": 500}
-    (answer,) = remote.parts(directory, asked, 2000, 10**6)
-    rows = {row[0]: row for row in answer["result"]["rows"]}
+    parts = [one["result"] for one in remote.parts(directory, asked, 2000, 10**6)]
+    assert [one.get("samples") for one in parts] == [None, True, None]  # means before and after
+    rows = {row[0]: row for part in parts for row in part["rows"]}
     assert rows[ONSET_S] == [ONSET_S, 20.0, 3.0, 100.0]
     assert rows[ONSET_S - 1] == [ONSET_S - 1, 0.5, 3.0, 10.0]
     assert list(rows) == sorted(rows)
     assert min(rows) < ONSET_S - BEFORE - 60
     assert max(rows) > ONSET_S + AFTER
+    window = answered.read(parts[1])
+    assert window is not None
+    assert window.quality is not None
+    assert window.quality.T.tolist() == [
+        [HELD] * COUNT,
+        [MISSING if n == 50 else 0 for n in range(COUNT)],
+    ]
     (few,) = remote.parts(directory, asked | {"points": 50}, 2000, 10**6)
     assert len(few["result"]["rows"]) <= 51
+    assert "samples" not in few["result"]
+
+
+def test_central_ops_gets_samples_where_they_are_not_too_many_and_means_otherwise(
+    kept: Kept,
+) -> None:
+    kept.store.readings.history.describe({"pump": ("flow", "head")})
+    directory = kept.config.parent / "data"
+    times = ONSET_S + np.arange(600) * 0.5
+    values = np.random.default_rng(1).normal(size=(600, 2)).astype(np.float32)
+    quality = np.zeros((600, 2), np.uint8)
+    quality[400, 1], values[410, 0], scores = HELD, np.nan, np.linspace(0, 1, 600, dtype="f4")
+    for begin in range(0, 600, 100):
+        part = Samples(times, values, quality).part(begin, begin + 100)
+        scored = scores[begin : begin + 100]
+        kept.store.commit(Batch(samples=[("pump", part, scored)]), "synced")
+    asked = {"stream": "pump", "at": ONSET_S + 150, "before_s": 50, "after_s": 90}
+    results = [one["result"] for one in remote.parts(directory, asked | {"points": 281}, 500, 4096)]
+    assert len(results) > 2
+    assert {len(json.dumps(one["rows"])) <= 5000 for one in results} == {True}
+    assert [one["samples"] for one in results] == [True] * len(results)
+    assert sum("quality" in one for one in results) == 1  # the others are all good
+    parts = [one for one in map(answered.read, results) if one is not None]
+    rows = slice(200, 481)
+    assert np.concatenate([one.times for one in parts]).tolist() == times[rows].tolist()
+    for name, expected in (("values", values[rows]), ("scores", scores[rows])):
+        found = np.concatenate([getattr(one, name) for one in parts])
+        assert found.tobytes() == expected.tobytes()
+    for part in parts:
+        for time_s, *codes in zip(
+            part.times, *(() if part.quality is None else part.quality.T), strict=True
+        ):
+            at = round((time_s - ONSET_S) * 2)
+            expected_codes = {400: [0, HELD], 410: [MISSING, 0]}.get(at, [0, 0])
+            assert codes in ([], expected_codes)
+    for points in ({"points": 280}, {"points": 281, "before_s": 51}):
+        (means,) = remote.parts(directory, asked | points, 500, 10**6)
+        assert "samples" not in means["result"]
+        assert len(means["result"]["rows"]) <= 281
+    (none,) = remote.parts(directory, asked | {"at": ONSET_S - 1000}, 500, 10**6)
+    assert none["result"]["rows"] == []

@@ -11,13 +11,14 @@ import shutil
 import sqlite3
 import tarfile
 import threading
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent.rescue import restore as restores
-from agent.rescue.archive import MANIFEST, ArchiveDamaged, check, read, writing
+from agent.rescue.archive import MANIFEST, MANIFEST_BYTES_MAX, ArchiveDamaged, check, read, writing
 from agent.rescue.backup import backup, default_name, lines
 from agent.rescue.interrupted import complete, journal_of
 from agent.store.batch import Batch
@@ -116,6 +117,7 @@ def test_a_lost_gateway_comes_back_and_numbers_nothing_twice(
     backup(gateway.config, path, True, gateway.credentials)
     before, epoch = gateway.files(), meta(gateway.store / RECORDS)["epoch"]
     waiting = len(queued(gateway.store))
+    ((ring,),) = asked(gateway.store / READINGS, "PRAGMA application_id")
     shutil.rmtree(gateway.directory)
     gateway.config.parent.mkdir(parents=True)
     outcome = restored(path, gateway)
@@ -134,6 +136,9 @@ def test_a_lost_gateway_comes_back_and_numbers_nothing_twice(
     store = gateway.open()
     assert store.readings.next_sample == 5
     store.close()
+    assert ring != 0 == asked(gateway.store / READINGS, "PRAGMA application_id")[0][0]
+    gateway.commit()
+    assert asked(gateway.store / READINGS, "PRAGMA application_id") not in ([(ring,)], [(0,)])
 
 
 def test_over_a_gateway_that_went_on_the_numbers_go_on(gateway: Gateway, tmp_path: Path) -> None:
@@ -231,6 +236,24 @@ def test_a_manifest_that_is_none_is_refused(tmp_path: Path, text: bytes) -> None
         archive.addfile(member, io.BytesIO(text))
     with pytest.raises(ArchiveDamaged):
         check(path, "fieldwatch-backup")
+
+
+def test_a_manifest_that_is_too_large_is_refused_and_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "backup.tar.gz"
+    member = tarfile.TarInfo(MANIFEST)
+    member.size = 2 * MANIFEST_BYTES_MAX
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        archive.addfile(member, io.BytesIO(b" " * member.size))
+    tracemalloc.start()
+    with pytest.raises(ArchiveDamaged, match="its manifest has more than"):
+        check(path, "fieldwatch-backup")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * MANIFEST_BYTES_MAX
+    with pytest.raises(StoreError, match="too many for an archive"):
+        with writing(tmp_path / "other.tar.gz") as written:
+            written.seal("fieldwatch-backup", {"names": "x" * MANIFEST_BYTES_MAX})
+    assert not (tmp_path / "other.tar.gz").exists()
 
 
 @pytest.mark.parametrize("where", ["../../evil", "/etc/evil"])

@@ -43,7 +43,7 @@ class Ring:
         self.progress = Progress.of(self.store.records.state(SAMPLES).get(SAMPLES))
         self.store.readings.number_from(self.progress.at.next or 0)
         self.progress.see(self.store.readings.next_sample, 0)
-        self.progress.begin()
+        self.progress.begin(settings.get("streams"))
         self.lane = self.a_lane(**settings)
         self.commit()  # as an agent does when it starts
 
@@ -68,7 +68,9 @@ class Ring:
             batch.state[SAMPLES] = {SAMPLES: news}
         self.store.commit(batch, "synced")
         readings = self.store.readings
-        self.progress.see(readings.next_sample, readings.durable)
+        self.progress.see(
+            readings.next_sample, readings.durable, readings.ring_epoch, readings.stored_by
+        )
 
     def next(self) -> Message | None:
         """Look twice: at the end of a pass the next one begins."""
@@ -169,6 +171,43 @@ def test_only_the_configured_streams_are_sent(tmp_path: Path) -> None:
     ring.close()
 
 
+def test_only_what_is_sent_counts_as_behind_and_as_missed(tmp_path: Path) -> None:
+    ring = Ring(tmp_path, rows_max=100, streams=["fan"])
+    for _ in range(5):
+        ring.put()
+    assert ring.lane.document()["behind"] == 0
+    for count in range(1, 41):
+        ring.put(count=10 + count % 3)
+        ring.put("fan", 1 + count % 4, 1)
+    stored = sum(1 + count % 4 for count in range(1, 41))
+    assert ring.lane.document()["behind"] == stored
+    sent = ring.send_all()
+    document = ring.lane.document()
+    assert document["behind"] == 0
+    assert document["sent"] == len(sent) > 0
+    assert document["missed"] == stored - len(sent) > 0
+    ring.put("fan", 7, 1)
+    ring.put()
+    assert ring.lane.document()["behind"] == 7
+    ring.close()
+
+
+def test_very_many_commits_count_as_well() -> None:
+    progress = Progress(At(next=1))
+    progress.begin(["fan"])
+    for commit in range(1, 5001):
+        progress.see(1 + 10 * commit, 0, "", {"pump": 7 * commit, "fan": 3 * commit})
+    assert progress.between(1, 50_001) == 15_000
+    assert progress.between(10_001, 20_001) == 3000
+    progress.begin(["fan"])  # the same, with another connection
+    assert progress.between(1, 50_001) == 15_000
+    progress.begin(["fan", "pump"])
+    progress.see(50_011, 0, "", {"pump": 35_007, "fan": 15_003})
+    assert progress.between(1, 50_011) == 50_010
+    progress.begin(None)
+    assert progress.between(1, 50_011) == 50_010
+
+
 def test_what_the_ring_dropped_before_is_counted_and_said(tmp_path: Path) -> None:
     ring = Ring(tmp_path, rows_max=100)
     for _ in range(30):
@@ -216,6 +255,42 @@ def test_a_lost_ring_gives_no_number_twice(tmp_path: Path) -> None:
     ring = Ring(tmp_path)
     ring.put()
     assert [number for _, number in ring.send_all()] == list(range(11, 21))
+    ring.close()
+
+
+def test_each_file_has_an_epoch_of_its_ring_that_the_collector_has_to_name(
+    tmp_path: Path,
+) -> None:
+    epochs = []
+    for _ in range(2):
+        for lost in (False, True):
+            ring = Ring(tmp_path)
+            ring.put()
+            message = ring.next()
+            assert message is not None
+            epochs.append(about_in(message)["ring"])
+            ring.close()
+            if lost:
+                for path in tmp_path.glob("readings.db*"):
+                    path.unlink()
+    assert epochs[0] == epochs[1] != epochs[2] == epochs[3]
+    ring = Ring(tmp_path)
+    central = Central(CloudEvents(ring.store.origin), 1.0, Words(Trust(None), unsigned=True))
+    ring.lane = ring.a_lane(central)
+    status, acknowledged = central.topics
+    central.heard(status, b'{"state":"online","samples":true}', ring.reader)
+    ring.put()
+    message = ring.next()
+    assert message is not None
+    ring.lane.sent()
+    ring.lane.taken()
+    said = {"epoch": ring.store.origin.epoch, "through_seq": 0}
+    said["samples"] = [about_in(message)["last"]]
+    for epoch, sent in ((epochs[0], 0), (about_in(message)["ring"], 10)):
+        told = json.dumps(said | {"ring": epoch}).encode()
+        central.heard(acknowledged, told, ring.reader)
+        ring.next()
+        assert ring.lane.document()["sent"] == sent
     ring.close()
 
 

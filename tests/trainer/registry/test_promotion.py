@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 
 from models.times import iso_time
 from tests.bundle_rig import FAR, NORMAL, noisy
+from tests.conftest import ROOT
 from tests.registry_rig import SEEN_S, good_bundle, write_flow
+from trainer.registry import upkeep
 from trainer.registry.errors import NotComparable, NotInRegistry
 from trainer.registry.promotion import force, promote
 from trainer.registry.registry import Registry
@@ -165,6 +169,54 @@ def test_a_person_may_overrule_the_rules_with_a_reason(
     assert champion.tags["fieldwatch.decision"] == made.reason
     with pytest.raises(NotInRegistry):
         force(registry, "flow", 7, "it does not exist")
+
+
+DECIDE = """
+import sys
+from pathlib import Path
+from trainer.registry.promotion import force
+from trainer.registry.registry import Registry
+from trainer.registry.settings import RegistryTable
+registry = Registry(RegistryTable(), Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(4):
+    force(registry, "flow", 1, f"{sys.argv[2]} {number}")
+"""
+
+
+def test_two_who_decide_at_once_lose_no_decision(
+    rival: Callable[..., Registry], tmp_path: Path
+) -> None:
+    registry = rival()
+    people = [
+        subprocess.Popen(
+            [sys.executable, "-c", DECIDE, str(tmp_path), name],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("ada", "bob")
+    ]
+    pipes = [(each.stdin, each.stdout) for each in people]
+    assert [told.readline() for _, told in pipes if told is not None] == ["ready\n"] * 2
+    for begin, _ in pipes:
+        assert begin is not None
+        begin.close()  # both go on
+    assert [each.wait() for each in people] == [0, 0]
+    for _, told in pipes:
+        assert told is not None
+        told.close()
+    version = registry.version("flow", 1)
+    kept = [name for name in version.files if name.startswith("decisions/")]
+    reasons = [
+        json.loads(registry.store.download(version.uri, name, tmp_path).read_text())["reason"]
+        for name in kept
+    ]
+    wanted = {f"{name} {number}" for name in ("ada", "bob") for number in range(4)}
+    assert {reason.rpartition(": ")[2] for reason in reasons} == wanted
+    assert list(upkeep.verify(registry)) == []
 
 
 def test_without_recordings_only_a_single_version_within_the_limits_is_promoted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -197,6 +198,37 @@ def test_verify_finds_what_is_missing_altered_or_an_orphan_and_removes_orphans(
         upkeep.remove(registry, one)
     assert {one.kind for one in upkeep.verify(registry)} == {"altered", "missing"}
     assert not stray.exists()
+
+
+def test_a_registry_that_was_moved_is_whole_again_after_it_was_told(
+    registry: Registry, tmp_path: Path
+) -> None:
+    good_bundle(tmp_path / "flow.fieldwatch")
+    registry.register(tmp_path / "flow.fieldwatch")
+    registry.keep(registry.version("flow", 1), "decisions/1.json", {"reason": "a test"})
+    assert upkeep.relocate(registry) is None
+    elsewhere = tmp_path / "a 50% (new) place"
+    elsewhere.mkdir()
+    shutil.move(tmp_path / "registry", elsewhere / "registry")
+    moved = Registry(RegistryTable(), elsewhere)
+    assert [one.kind for one in upkeep.verify(moved)] == ["moved"]
+    files = elsewhere / "registry" / "artifacts"
+    files.rename(elsewhere / "away")
+    with pytest.raises(RegistryError, match="flow version 1: its bundle is not below file:"):
+        upkeep.relocate(moved)
+    (elsewhere / "away").rename(files)
+    assert upkeep.relocate(moved) == (
+        (tmp_path / "registry" / "artifacts").as_uri(),
+        files.as_uri(),
+    )
+    assert list(upkeep.verify(moved)) == []
+    version = moved.version("flow", 1)
+    assert version.uri.startswith(files.as_uri())
+    assert moved.bundle(version).digest == version.digest
+    assert "decisions/1.json" in version.files
+    good_bundle(tmp_path / "2" / "flow.fieldwatch", 2)
+    assert moved.register(tmp_path / "2" / "flow.fieldwatch").uri.startswith(files.as_uri())
+    assert not (tmp_path / "registry").exists()
 
 
 BEGIN_AND_DIE = """
