@@ -16,7 +16,7 @@ from models import coupling
 from models.intervals import between
 from models.manifest import CouplingPart
 from models.messages import Bool, Float32, Float64
-from trainer.config import ChoiceTable, ForecastTable
+from trainer.config import ForecastTable
 from trainer.forecast import calibrate, maps, origins
 from trainer.forecast.origins import Origin
 from trainer.forecast.stack import Trial, judge_network, weighed
@@ -177,17 +177,17 @@ def worth(products: Float64, settings: ForecastTable) -> Trial:
     A few origins can agree by chance, the more so as they also choose the penalty. So the gain has
     a margin of its own.
     """
-    return judge_network(products, _choice(settings))
+    margin = settings.coupling.margin
+    return judge_network(products, settings.choice.model_copy(update={"margin": margin}))
 
 
 def adds_enough(before: Trial, after: Trial, settings: ForecastTable) -> bool:
-    """Return whether one more input is worth its place, from the errors without and with it."""
+    """Return whether one more input is worth its place, from the errors without and with it.
+
+    It gains enough alone, so the margin is that of a network.
+    """
     without, with_it = np.array(before.network), np.array(after.network)
-    return weighed(without, with_it, after.share, _choice(settings)).ships
-
-
-def _choice(settings: ForecastTable) -> ChoiceTable:
-    return settings.choice.model_copy(update={"margin": settings.coupling.margin})
+    return weighed(without, with_it, after.share, settings.choice).ships
 
 
 def trimmed(closed: Float32, settings: ForecastTable) -> Float32:
