@@ -21,7 +21,7 @@ SCRIPTS = [
     *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()),
     *sorted((ROOT / "scripts" / "deb").glob("p*")),
 ]
-SHARED = sorted((ROOT / "scripts" / "lib").iterdir())
+SHARED = sorted((ROOT / "scripts" / "lib").glob("*.sh"))
 LOCKS = sorted((ROOT / "requirements").glob("gateway-*.txt"))
 GATEWAYS_EXTRAS = ("cbor", "modbus", "page", "signing", "zstd")
 # of Debian, or without a wheel for it; see scripts/lock
@@ -222,7 +222,7 @@ def test_every_script_can_be_run_and_parsed(script: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "script", sorted((ROOT / "scripts" / "lib").iterdir()), ids=lambda p: p.name
+    "script", sorted((ROOT / "scripts" / "lib").glob("*.sh")), ids=lambda p: p.name
 )
 def test_what_scripts_share_can_be_parsed(script: Path) -> None:
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0

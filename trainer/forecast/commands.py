@@ -10,6 +10,9 @@ the rolling origins, each against the same forecast without it (``coupling.worth
 Each command is tried alone first. Of those that gain enough the best ships, and each other one if
 it gains enough on top of those before it. So commands that change together do not all ship. A plan
 moves the channels whose own error it lowers, by the same test.
+
+Commands may soon be used as they never were before the last origin. So each part is withdrawn if it
+does not lower the error in the calibration part, too.
 Commands with few values are tried as numbers and as levels (``models.commands``).
 """
 
@@ -67,6 +70,11 @@ class Found(NamedTuple):
     penalty: float
     chosen: list[int]  # none if they do not ship
     follow: list[int]  # scored channels that a plan moves
+    withdrawn: bool = False  # it gained enough, but nothing in the calibration part
+
+    def withdraw(self) -> Found:
+        """Return it without what would ship."""
+        return self._replace(chosen=[], follow=[], withdrawn=True)
 
     @property
     def gain(self) -> float:
@@ -77,9 +85,17 @@ class Found(NamedTuple):
         """Return it for the metrics."""
         return {
             "chosen": [names[at] for at in self.chosen],
+            "withdrawn": self.withdrawn,
             "together": None if self.together is None else self.together.as_json(),
             "alone": {names[at]: trial.as_json() for at, trial in self.alone.items()},
         }
+
+
+class Plan(NamedTuple):
+    """What a plan needs."""
+
+    expected: Float64  # (P, G, K + 1) how the columns usually go on
+    response: Float64  # (C, P, T)
 
 
 class Judgement(NamedTuple):
@@ -95,6 +111,15 @@ class Judgement(NamedTuple):
     def chosen(self) -> list[int]:
         """The commands that ship."""
         return sorted({*self.history.chosen, *self.plan.chosen})
+
+    def as_planned(self, plan: Plan) -> Judgement:
+        """Return it with the channels that respond to a plan."""
+        if not self.plan.chosen:
+            return self
+        follow = np.flatnonzero(plan.response.any(axis=(1, 2))).tolist()
+        return self._replace(
+            plan=self.plan._replace(follow=follow) if follow else self.plan.withdraw()
+        )
 
     def as_json(self, channels: Sequence[str]) -> dict[str, Any]:
         """Return it for the metrics; ``channels``: names of the scored ones."""
@@ -381,36 +406,63 @@ def fit_history(
     return fitted._replace(weights=history.together.share * fitted.weights)
 
 
-def fit_plan(
-    found: Judgement, errors: Errors, channels: int, context: int, settings: ForecastTable
-) -> tuple[Float64, Float64]:
-    """Return how the plannable columns usually go on, (P, G, K + 1), and the response (C, P, T).
+def lasts(found: Judgement, history: coupling.Fitted, later: Errors) -> bool:
+    """Return whether the history lowers later errors, at each step, of the calibration part."""
+    steps = found.columns.calibrate[:, found.columns.of(found.history.chosen)]
+    left = later.less(history.added(steps, 1.0)(later.ends, later.channel))
+    return bool(np.square(left.missed).sum() < np.square(later.missed).sum())
 
-    ``errors``: what the history leaves; the others as in ``fit_history``.
+
+def withdrawn(found: Judgement | None) -> list[str]:
+    """Return what is said of the parts that are withdrawn."""
+    parts = {} if found is None else {"were": found.history, "will be": found.plan}
+    return [
+        f"what commands {what} gains nothing in the calibration part; it does not ship"
+        for what, part in parts.items()
+        if part.withdrawn
+    ]
+
+
+def fit_plan(
+    found: Judgement,
+    errors: Errors,
+    later: Errors,
+    channels: int,
+    context: int,
+    settings: ForecastTable,
+) -> Plan:
+    """Return what a plan needs; no channel responds whose later error it does not lower.
+
+    ``errors``: what the history leaves; the others as in ``fit_history`` and ``lasts``.
     """
     own, taps = found.columns.of(found.plan.chosen), _taps(settings)
     usual = _Usual.fitted(found.columns.learn[:, own], errors, context, settings)
     if not len(own):
-        return usual.weights, np.zeros((channels, 0, len(taps)))
+        return Plan(usual.weights, np.zeros((channels, 0, len(taps))))
     moments = _summed(usual, errors, coupling.leads_of(settings), channels, taps)
     every = np.ones(len(own) * len(taps), np.bool_)
     response = _response(moments, every, found.plan.penalty)
     response *= 0.0 if found.plan.together is None else found.plan.together.share
-    response[np.setdiff1d(np.arange(channels), found.plan.follow)] = 0.0
-    return usual.weights, response.reshape(channels, len(own), len(taps))
+    usual = usual._replace(steps=found.columns.calibrate[:, own])
+    steps = np.arange(1, settings.horizon_steps + 1)
+    products = _summed(usual, later, steps, channels, taps).left(response)
+    lowered = np.flatnonzero(products[:, 1, 1] < products[:, 0, 0])
+    follow = np.intersect1d(lowered, found.plan.follow)
+    response[np.setdiff1d(np.arange(channels), follow)] = 0.0
+    return Plan(usual.weights, response.reshape(channels, len(own), len(taps)))
 
 
 def part(
     recorded: Recorded,
     found: Judgement,
     history: coupling.Fitted | None,
-    plan: tuple[Float64, Float64],
+    plan: Plan,
     spans: list[int],
     settings: ForecastTable,
 ) -> CommandsPart:
     """Return it for the manifest, if any command ships."""
     used = found.chosen
-    columns, (expected, response) = found.columns, plan
+    columns, own = found.columns, len(found.columns.of(found.plan.chosen))  # 0: it is withdrawn
     weights: list[list[list[float]]] = []
     if history is not None:
         inside = np.isin(columns.of(used), columns.of(found.history.chosen))
@@ -421,9 +473,9 @@ def part(
         spans_steps=spans,
         weights=weights,
         plannable=[used.index(at) for at in found.plan.chosen],
-        expected=np.round(expected, 7).tolist(),
+        expected=np.round(plan.expected[:own], 7).tolist(),
         taps_steps=_taps(settings),
-        response=np.round(response, 7).tolist(),
+        response=np.round(plan.response[:, :own], 7).tolist(),
     )
 
 

@@ -176,11 +176,13 @@ def _commanded(
     found = commands.judge(recorded, trials, count, wanted, settings)
     for line in _command_lines(found):
         say(line)
-    judged = before._replace(commands=found)
     if not found.chosen:
-        return judged
+        return before._replace(commands=found)
     closed = coupling.trimmed(closed_form(before.cut.train, choice, settings), settings)
-    return _with_commands(judged, found, recorded, count, closed, settings)
+    made = _with_commands(before, found, recorded, count, closed, settings)
+    for line in commands.withdrawn(made.commands):
+        say(line)
+    return made
 
 
 def _with_commands(
@@ -191,20 +193,34 @@ def _with_commands(
     closed: Float32,
     settings: ForecastTable,
 ) -> Corrected:
-    """Return it with the commands that are chosen, on top of a map (L, H)."""
+    """Return it with the commands that are chosen, on top of a map (L, H), as far as they last."""
     cut, learn, kept = before.cut, before.learn, before.held.channels
-    errors = coupling.to_fit(cut.train, closed, settings, kept)
+    errors, later = _to_fit(cut, closed, kept, settings)
     history = commands.fit_history(found, errors, count, len(closed), settings)
+    if history is not None and not commands.lasts(found, history, later):
+        found, history = found._replace(history=found.history.withdraw(), added=[]), None
     if history is not None:
         own, adds = found.columns.of(found.history.chosen), history.added
         values, held_out = found.columns.learn[:, own], found.columns.calibrate[:, own]
         cut = cut.less(lambda part: adds(values[part], 1.0), adds(held_out, 1.0))
         learn = [one.less(earlier) for one, earlier in zip(learn, found.added, strict=True)]
-        errors = coupling.to_fit(cut.train, closed, settings, kept)
-    plan = commands.fit_plan(found, errors, count, len(closed), settings)
+        errors, later = _to_fit(cut, closed, kept, settings)
+    plan = commands.fit_plan(found, errors, later, count, len(closed), settings)
+    found = found.as_planned(plan)
+    if not found.chosen:
+        return before._replace(commands=found)
     spans = coupling.spans(settings, len(closed))
     part = commands.part(recorded, found, history, plan, spans, settings)
-    return before._replace(cut=cut, learn=learn, commands_part=part)
+    return before._replace(cut=cut, learn=learn, commands=found, commands_part=part)
+
+
+def _to_fit(
+    cut: Cutters, closed: Float32, kept: Sequence[int], settings: ForecastTable
+) -> tuple[coupling.Errors, coupling.Errors]:
+    """Return the errors of a map (L, H) to fit to, at leads, and later ones, at each step."""
+    errors = coupling.to_fit(cut.train, closed, settings, kept)
+    places = cut.calibrate.some(maps.WINDOWS_MAX)
+    return errors, coupling.errors_at(cut.calibrate, places, closed, kept)
 
 
 def _line(what: str, trial: Trial) -> str:
