@@ -53,7 +53,7 @@ from models.manifest import (
     check_novelty,
     check_resolution,
 )
-from models.messages import ALL, Event, Float32, Float64, Int64, Samples
+from models.messages import ALL, Bool, Event, Float32, Float64, Int64, Samples
 from models.names import NOVELTY
 from models.score_tail import ScoreTail
 from models.season_forecast import SeasonForecast, part_of, season_steps
@@ -394,7 +394,7 @@ class Novelty(Watcher[NoveltyState]):
         state.pending = end
         runs = self._sensors.step(state.sensors, ALL, block.values[:, None]).of(0)
         held = np.minimum(_ratio(views, state.held_middle, state.held_limit), np.float32(1))
-        seen = Exceedance(np.ones_like(ratio), np.fmax(ratio, held), ratio > 1)
+        seen = self._by_channel(np.fmax(ratio, held), ratio > 1)
         state.scores[begin:end] = np.fmax.reduce(ratio, axis=1)
         rules = self._events
         if seen.outside.any() or state.events.anomalies:
@@ -403,6 +403,17 @@ class Novelty(Watcher[NoveltyState]):
         if end == self._settings.update_samples:
             self._update(state)
         return events
+
+    def _by_channel(self, ratio: Float32, outside: Bool) -> Exceedance:
+        """Return what events see of the views (n, VR): the worst of each channel, (n, R).
+
+        All views of a channel show the same fault. The end of a slow one is a large change, which
+        must not pass for a fault of its own.
+        """
+        shape = (len(ratio), len(VIEWS), len(self._scored))
+        worst: Float32 = np.fmax.reduce(ratio.reshape(shape), axis=1)
+        beyond: Bool = np.logical_or.reduce(outside.reshape(shape), axis=1)
+        return Exceedance(np.ones_like(worst), worst, beyond)
 
     def _update(self, state: NoveltyState) -> None:
         """Hold the limits of an open alarm, learn the full block, and compute new limits."""

@@ -52,6 +52,8 @@ class WatchSettings(Table):
         document = self.model_dump()
         for name in ("events", "severities"):  # existing digests depend on this order
             document[name] = document.pop(name)
+        for name in ("further_ratio", "rest_samples"):  # they change no score
+            document["events"].pop(name, None)
         return hashlib.sha256(canonical_json(document).encode()).hexdigest()
 
     @property

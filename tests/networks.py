@@ -21,7 +21,7 @@ def sealed(bundle: Bundle, network: bytes) -> Bundle:
     """Return ``bundle`` with another network, and digests that fit it."""
     parts = dict(bundle.parts) | {NETWORK: network}
     files = {name: bundles.file_part(data) for name, data in parts.items()}
-    manifest = bundle.manifest.model_copy(update={"files": files})
+    manifest = bundle.manifest.model_copy(update={"files": files, "metrics": {}})
     return Bundle(manifest, manifest.to_bytes(), parts, None, "mutated")
 
 

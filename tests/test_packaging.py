@@ -19,9 +19,9 @@ SETUPTOOLS = FILE["tool"]["setuptools"]
 SCRIPTS = [
     ROOT / ".ci" / "run",
     *sorted(path for path in (ROOT / "scripts").iterdir() if path.is_file()),
-    *sorted((ROOT / "scripts" / "deb").glob("p*")),
+    *sorted((ROOT / "scripts" / "deb").glob("[np]*")),
 ]
-SHARED = sorted((ROOT / "scripts" / "lib").iterdir())
+SHARED = sorted((ROOT / "scripts" / "lib").glob("*.sh"))
 LOCKS = sorted((ROOT / "requirements").glob("gateway-*.txt"))
 GATEWAYS_EXTRAS = ("cbor", "modbus", "page", "signing", "zstd")
 # of Debian, or without a wheel for it; see scripts/lock
@@ -221,9 +221,7 @@ def test_every_script_can_be_run_and_parsed(script: Path) -> None:
     assert subprocess.run([shell[0][2:], "-n", script], check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "script", sorted((ROOT / "scripts" / "lib").iterdir()), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("script", SHARED, ids=lambda p: p.name)
 def test_what_scripts_share_can_be_parsed(script: Path) -> None:
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
 

@@ -218,6 +218,7 @@ def baseline(table: BaselineTable) -> Detector:
             or (ON_SAMPLES_BY_MEDIAN if table.by_median else ON_SAMPLES),
             off_samples=table.off_samples,
             deadband=table.deadband,
+            further_ratio=table.further_ratio,
         ),
         "severities": SEVERITIES,
     }

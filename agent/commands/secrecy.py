@@ -52,7 +52,8 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
     if config.mqtt is not None and not _password_is_known(config.mqtt):
         detail = (
             f"no password for user {config.mqtt.username} is known here, so check uses none."
-            f" If it is in /etc/credstore/{PASSWORD}, only the service gets it, from systemd"
+            f" If it is in /etc/credstore/{PASSWORD} or /etc/credstore.encrypted/{PASSWORD}, only"
+            " the service gets it, from systemd"
         )
         yield Finding(True, "mqtt", detail, mark="warn")
     files = sorted({file for broker in brokers.values() for file in _secret_files(broker)})

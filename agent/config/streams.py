@@ -122,6 +122,13 @@ class BaselineTable(Table):
     deadband: float = Field(
         0.7, gt=0, le=1, description="The alarm closes below this fraction of the limit"
     )
+    further_ratio: float = Field(
+        1.5,
+        ge=0,
+        le=1000,
+        description="While an alarm is open, a further one opens for another channel, or for one"
+        " that rises above this times what it had come to rest at, at least the limit; 0: never",
+    )
 
     @property
     def by_median(self) -> bool:
@@ -139,6 +146,8 @@ class BaselineTable(Table):
             check_novelty(len(self.channels), self.history_entries, longest)
         for name in repeated([channel.name for channel in self.channels]):
             raise ValueError(f"channel {name!r} occurs twice")
+        if 0 < self.further_ratio < 1:
+            raise ValueError(f"further_ratio {self.further_ratio:g}: 0, or at least 1")
         return self
 
 

@@ -34,7 +34,7 @@ keyring_of_ubuntu() {
     echo "$keys"
 }
 
-# emulate ARCH lets this kernel run the programs of another architecture, in every root (qemu-user)
+# emulate ARCH registers qemu-user with this kernel, as its package does: programs of ARCH then run in every root
 emulate() {
     local qemu machine binfmt=/proc/sys/fs/binfmt_misc
     [ "$1" != "$(dpkg --print-architecture)" ] || return 0

@@ -3,7 +3,8 @@
     python scripts/release/sign.py dist --key release.key        writes SHA256SUMS and its signature
     python scripts/release/sign.py dist --verify release.pub     fails if anything differs
 
-Without this software: ``minisign -Vm SHA256SUMS -p release.pub && sha256sum --check SHA256SUMS``.
+Without this software: ``minisign -Vm SHA256SUMS -p release.pub``, and
+``sha256sum --check --strict --ignore-missing SHA256SUMS``.
 """
 
 from __future__ import annotations

@@ -127,23 +127,30 @@ def _run(words: Sequence[str], began: float) -> tuple[int, list[Line]]:
     return running.returncode, lines
 
 
-def screen(takes: Sequence[Take], idle_s_max: float = float("inf")) -> Iterator[tuple[float, str]]:
-    """Yield the lines of the screen with their times, in seconds from the beginning."""
+class Shown(NamedTuple):
+    """A line of the film."""
+
+    at_s: float  # from the beginning
+    kind: str  # that of its step; "" for what a command prints
+    text: str
+
+
+def screen(takes: Sequence[Take], idle_s_max: float = float("inf")) -> Iterator[Shown]:
+    """Yield the lines of the screen; waits are no longer than ``idle_s_max``."""
     now = 0.0
     for take in takes:
         if take.step.kind == ":":
-            yield now, ""
-            yield now, f"# {take.step.text}"
+            yield Shown(now, "", "")
+            yield Shown(now, ":", f"# {take.step.text}")
             now += _PAUSE_S
         elif take.step.kind == "$":
-            typed_s = _KEY_S * len(take.step.text)
-            yield now, f"$ {take.step.text}"
-            now += typed_s
+            yield Shown(now, "$", f"$ {take.step.text}")
+            now += _KEY_S * len(take.step.text)
             last_s = 0.0
             for line in take.lines:
                 now += min(line.after_s - last_s, idle_s_max)
                 last_s = line.after_s
-                yield now, line.text
+                yield Shown(now, "", line.text)
             now += min(take.seconds - last_s, idle_s_max) + _PAUSE_S
 
 
@@ -151,29 +158,29 @@ def cast(takes: Sequence[Take]) -> str:
     """Return the film in the format of asciinema, version 2."""
     header = {"version": 2, "width": COLUMNS, "height": ROWS, "title": "Fieldwatch in five minutes"}
     rows: list[object] = [header]
-    for at_s, text in screen(takes):
-        if text.startswith("$ "):
+    for at_s, kind, text in screen(takes):
+        if kind == "$":
             rows.append([round(at_s, 3), "o", "\x1b[1;32m$\x1b[0m "])
             keys = enumerate(text[2:])
             rows += [[round(at_s + _KEY_S * number, 3), "o", key] for number, key in keys]
             rows.append([round(at_s + _KEY_S * len(text[2:]), 3), "o", "\r\n"])
         else:
-            dim = f"\x1b[36m{text}\x1b[0m" if text.startswith("# ") else text
-            rows.append([round(at_s, 3), "o", f"{dim}\r\n"])
+            coloured = f"\x1b[36m{text}\x1b[0m" if kind == ":" else text
+            rows.append([round(at_s, 3), "o", f"{coloured}\r\n"])
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def svg(takes: Sequence[Take]) -> str:
     """Return the film as a picture that moves by itself, and loads nothing."""
     lines = [
-        (at_s, text[start : start + COLUMNS], text[:2])
-        for at_s, text in screen(takes, _IDLE_S_MAX)
+        Shown(at_s, kind, text[start : start + COLUMNS])
+        for at_s, kind, text in screen(takes, _IDLE_S_MAX)
         for start in range(0, max(len(text), 1), COLUMNS)
     ]
-    whole_s = lines[-1][0] + _END_S
+    whole_s = lines[-1].at_s + _END_S
     rows = []
-    for number, (at_s, text, kind) in enumerate(lines):
-        how = {"$ ": ' class="c"', "# ": ' class="t"'}.get(kind, "")
+    for number, (at_s, kind, text) in enumerate(lines):
+        how = {"$": ' class="c"', ":": ' class="t"'}.get(kind, "")
         how += f' style="animation-delay:{at_s:.2f}s"'
         shown = html.escape(text, quote=False)
         rows.append(f'<text y="{18 * number + 14}"{how}>{shown}</text>')

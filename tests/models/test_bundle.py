@@ -41,7 +41,7 @@ def write_zip(path: Path, parts: list[tuple[str, bytes]]) -> Path:
 
 def altered_manifest(path: Path, change: str, value: object) -> Path:
     parts = entries()
-    manifest = json.loads(parts["manifest.json"])
+    manifest = json.loads(parts["manifest.json"]) | {"metrics": {}}  # they are of the whole file
     *steps, last = change.split(".")
     table = manifest
     for step in steps:

@@ -53,6 +53,47 @@ def run(novelty: Novelty, values: Any, state: list[NoveltyState] | None = None) 
     return novelty.step(novelty.start() if state is None else state, samples_of(values))
 
 
+FURTHER = Events(on_samples=1, off_samples=20, deadband=0.8, further_ratio=1.5)
+
+
+def opened(result: Result) -> list[tuple[int, str, int | None]]:
+    """Return sample, worst channel and ``during`` of each alarm that opens."""
+    return [
+        (int(event.time // 300), event.channels[0].channel, event.during)
+        for event in result.events
+        if event.closed is None and event.kind == "anomaly"
+    ]
+
+
+def test_a_fault_of_another_channel_has_an_alarm_of_its_own() -> None:
+    values = np.stack([noise(1000, 1), noise(1000, 2)], axis=1)
+    values[500:, 0] += 40.0
+    values[700:, 1] += 40.0
+    assert opened(run(made(2), values)) == [(500, "c0", None)]
+    result = run(made(2, events=FURTHER), values)
+    (first, *_), *others = opened(result)
+    assert first == 500
+    assert others == [(700, "c1", 1)]
+
+
+def test_the_sudden_end_of_a_slow_fault_is_none_of_its_own() -> None:
+    values = noise(1200)
+    values[500:700] += np.linspace(0.0, 12.0, 200, dtype=np.float32)
+    values[700:900] += 12.0
+    result = run(made(events=FURTHER), values)
+    assert [during for _, _, during in opened(result)] == [None]
+
+
+def test_further_alarms_change_no_score_so_that_what_was_learned_goes_on() -> None:
+    assert settings_of(events=FURTHER).digest == settings_of().digest
+    state = made().start()
+    run(made(), noise(500), state)
+    values = noise(300, 2)
+    again = made(events=FURTHER).restore(made().changed_parts(state))
+    first, second = run(made(), values, state), run(made(events=FURTHER), values, again)
+    assert np.array_equal(first.scores.score, second.scores.score)
+
+
 def noise(count: int, seed: int = 1) -> Float32:
     """Return noise with a largest and a smallest value, which are soon seen."""
     return np.random.default_rng(seed).uniform(18.0, 22.0, count).astype(np.float32)

@@ -128,7 +128,7 @@ def test_a_save_writes_little_and_only_what_changed(pipeline: Pipeline, eventful
     pipeline.step(state, Samples(eventful.times[400:405], eventful.values[400:405]))
     parts = pipeline.changed_parts(state)
     assert len(parts) <= 3
-    assert sum(map(len, parts.values())) < 16_000
+    assert sum(map(len, parts.values())) < 27_000  # 20,700 of it after each step of the forecaster
 
 
 def test_state_of_another_bundle_or_damaged_is_refused(

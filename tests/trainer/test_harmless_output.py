@@ -15,6 +15,7 @@ from models import bundle as bundles
 from models.bundle import Bundle
 from models.columns import of_bundle
 from models.errors import ConfigError
+from models.manifest import EVALUATED
 from tests.hostile import Printed, assert_harmless, printed
 from tests.trainer.conftest import CONFIG
 from trainer import config as configuration
@@ -54,7 +55,7 @@ def hostile_bundle(zoo_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory)
         "created": KIND,
         "channels": channels,
         "lineage": lineage,
-        "metrics": manifest.metrics | told,
+        "metrics": manifest.metrics | told | {EVALUATED: None},  # it is another file
     }
     path = tmp_path_factory.mktemp("bundles") / "hostile.fieldwatch"
     bundles.write(path, manifest.model_copy(update=changes), zoo_bundle.parts, None)

@@ -126,15 +126,13 @@ class Store:
 
         engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
         with self.writing(), engine.begin() as connection:
-            known = sqlalchemy.MetaData()
-            known.reflect(connection, only=lambda name, _: name in _PLACES)
-            for table in known.sorted_tables:
-                for name in _PLACES[table.name]:
-                    place = table.c[name]
+            for name, columns in _PLACES.items():
+                table = sqlalchemy.table(name, *map(sqlalchemy.column, columns))
+                for place in table.c:
                     moved = new + sqlalchemy.func.substr(place, len(old) + 1)
                     below = place.startswith(f"{old}/", autoescape=True)
                     where = sqlalchemy.or_(place == old, below)
-                    connection.execute(table.update().where(where).values({name: moved}))
+                    connection.execute(table.update().where(where).values({place: moved}))
 
     def runs(self, asked: str = "", deleted: bool = False) -> Iterator[FoundRun]:
         """Yield runs of the experiment, the newest first.

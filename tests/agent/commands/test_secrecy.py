@@ -106,6 +106,7 @@ def test_a_password_that_only_the_service_gets_is_told(
     (told,) = warnings(tmp_path, local, source)
     assert told.startswith("mqtt: no password for user gw-1 is known here")
     assert "/etc/credstore/mqtt.password" in told
+    assert "/etc/credstore.encrypted/mqtt.password" in told
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     password.with_name("mqtt.password").write_text("secret")
     assert warnings(tmp_path, local, source) == []

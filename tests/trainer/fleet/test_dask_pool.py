@@ -36,6 +36,7 @@ def test_a_scheduler_that_is_not_there_is_waited_for_as_long_as_is_set(tmp_path:
     path = tmp_path / "FLEET.toml"
     wait = '[fleet]\nfind = "data/{stream}.csv"\nscheduler_wait_s = 0.5'
     path.write_text(FLEET.replace('[fleet]\nfind = "data/{stream}.csv"', wait))
+    (tmp_path / "data").mkdir()
     record(tmp_path, "pump-1", 1)
     record(tmp_path, "pump-2", 2)
     address = f"tcp://127.0.0.1:{hold_port(touch)}"

@@ -200,6 +200,7 @@ def test_without_a_registry_no_search_needs_mlflow(ready: Path) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.proof
 def test_a_registry_added_later_does_not_begin_the_search_anew(
     ready: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

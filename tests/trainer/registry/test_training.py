@@ -55,6 +55,7 @@ def test_train_records_itself_and_registers_a_good_bundle(
     assert registry.trained("tiny", digest) == version
 
 
+@pytest.mark.proof
 def test_the_curve_of_the_forecaster_can_be_seen_while_it_is_trained(
     tmp_path: Path, template: Path
 ) -> None:
