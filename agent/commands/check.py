@@ -22,9 +22,9 @@ from agent.commands.apart import NOT_ASKED, Apart
 from agent.commands.check_onsite import on_site
 from agent.commands.check_page import page
 from agent.commands.finding import UNAVAILABLE, Finding
-from agent.commands.secrecy import other_user, secrets
+from agent.commands.secrecy import other_user, password_is_known, secrets
 from agent.config import load as configuration
-from agent.config.broker import BrokerTable
+from agent.config.broker import BrokerTable, MqttTable
 from agent.config.hostile_lines import slow_line
 from agent.config.inputs import (
     AnyInput,
@@ -48,7 +48,7 @@ from agent.inputs.replay import probe_recording
 from agent.inputs.serial import probe_port
 from agent.mqtt.connection import LinkError
 from agent.mqtt.signer import key_file, read_signer
-from agent.mqtt.version import probe_broker
+from agent.mqtt.version import CREDENTIALS_WANTED, Refusal, probe_broker
 from agent.parsing.lines import LineParser
 from agent.store.migrations import READINGS, RECORDS
 from agent.store.obstacles import refuse_obstacle, refuse_obstacles
@@ -397,6 +397,15 @@ def _client_id(config: AgentConfig) -> str:
     return f"fieldwatch-check:{config.gateway.site}:{config.gateway.name}"
 
 
+def _not_accepted(error: LinkError, what: str, broker: MqttTable) -> Finding:
+    """Return a failure, unless the broker only wants the password that the service gets."""
+    asked = isinstance(error, Refusal) and error.code in CREDENTIALS_WANTED
+    if asked and not password_is_known(broker):
+        detail = "it answers; whether it accepts the service is not known without the password"
+        return Finding(True, what, detail, mark="unknown")
+    return Finding(False, what, error.without(broker), UNAVAILABLE)
+
+
 def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
     if config.mqtt is None:
         yield Finding(True, "broker", "none configured; central ops receives nothing")
@@ -406,7 +415,7 @@ def _broker(config: AgentConfig, other: Access | None) -> Iterator[Finding]:
     try:
         protocol = probe_broker(config.mqtt, client_id)
     except LinkError as error:
-        yield Finding(False, what, error.without(config.mqtt), UNAVAILABLE)
+        yield _not_accepted(error, what, config.mqtt)
         return
     yield Finding(True, what, f"accepts the connection{_LOSSY if protocol == '3.1.1' else ''}")
     if other is None:

@@ -49,7 +49,7 @@ def secrets(config: AgentConfig) -> Iterator[Finding]:
                 " read them. Set tls_ca_file"
             )
             yield Finding(True, what, detail, mark="warn")
-    if config.mqtt is not None and not _password_is_known(config.mqtt):
+    if config.mqtt is not None and not password_is_known(config.mqtt):
         detail = (
             f"no password for user {config.mqtt.username} is known here, so check uses none."
             f" If it is in /etc/credstore/{PASSWORD} or /etc/credstore.encrypted/{PASSWORD}, only"
@@ -91,7 +91,8 @@ def service_of(config: AgentConfig) -> Service | None:
     return Service(found.st_uid, found.st_gid)
 
 
-def _password_is_known(broker: MqttTable) -> bool:
+def password_is_known(broker: MqttTable) -> bool:
+    """Whether this process has what the broker asks for; else only the service may have it."""
     given = broker.password_file or broker.tls_cert_file or credential(PASSWORD)
     return broker.username is None or given is not None
 

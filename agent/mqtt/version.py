@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from typing import Literal
+from typing import Final, Literal
 
 from agent.config.broker import BrokerTable
 from agent.mqtt.connection import (
@@ -28,6 +28,7 @@ class Refusal(LinkError):
         self.code = code
 
 
+CREDENTIALS_WANTED: Final = frozenset({0x86, 0x87})  # bad user name or password; not authorized
 _OTHER: dict[Protocol, Protocol] = {"5": "3.1.1", "3.1.1": "5"}
 
 

@@ -14,6 +14,7 @@ from agent.commands.finding import Finding
 from agent.commands.secrecy import Service, closed_to, readers
 from models.errors import ConfigError
 from models.keys import new_key
+from tests.scripted_broker import ScriptedBroker
 
 CONFIG = """
 [gateway]
@@ -110,6 +111,23 @@ def test_a_password_that_only_the_service_gets_is_told(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     password.with_name("mqtt.password").write_text("secret")
     assert warnings(tmp_path, local, source) == []
+
+
+@pytest.mark.parametrize("code", [0x86, 0x87])
+@pytest.mark.parametrize("known", [False, True])
+def test_a_broker_that_wants_the_services_password_is_no_failure(
+    tmp_path: Path, password: Path, monkeypatch: pytest.MonkeyPatch, code: int, known: bool
+) -> None:
+    """Unless that password is known here, and so wrong."""
+    monkeypatch.setattr("agent.mqtt.connection.CONNECT_TIMEOUT_S", 60)
+    with ScriptedBroker(lambda session: session.accept(code=code)) as scripted:
+        local = UPLINK.replace("192.0.2.1", f'127.0.0.1"\nport = {scripted.port}\n#')
+        if not known:
+            local = local.replace('password_file = "password"', "")
+        found = findings(tmp_path, local, INPUT.replace("HOST", "localhost"))
+    (told,) = [one for one in found if one.what.startswith("broker ")]
+    assert told.ok is not known
+    assert told.mark == ("ok" if known else "unknown")
 
 
 def test_a_file_that_every_user_can_read_is_named_with_the_remedy(
