@@ -217,7 +217,10 @@ def _left(
     random = np.random.default_rng(settings.fit.seed)
     share = settings.fit.trend_share
     return [
-        origin._replace(judged=cutter.cut_with_trends(origin.places, share, random))
+        origin._replace(
+            judged=cutter.cut_with_trends(origin.places, share, random),
+            plain=cutter.cut(origin.places),
+        )
         for origin, cutter in zip(rolled, learn, strict=True)
     ]
 
@@ -287,7 +290,7 @@ def _tried(
     """Return the gain of a network over the closed form; None: no network is tried."""
     if not settings.choice.network or len(rolled) < 2:
         return None
-    found = origins.try_network(rolled, choice.weights, networks.forecasts, settings.choice)
+    found = origins.try_network(rolled, choice.weights, networks.fit_before, settings.choice)
     say(_network_line(found, len(rolled)))
     return found
 
@@ -347,11 +350,10 @@ class _Networks:
         tell = functools.partial(self._on_epoch, name)
         return fit(self._learner, train, validate, closed, tell)
 
-    def forecasts(self, number: int, origin: Origin, closed: Float32) -> Float32:
-        """Return the forecasts, (n, H), of closed form plus network, fitted before an origin.
-
-        ``number``: its place among the origins.
-        """
+    def fit_before(
+        self, number: int, origin: Origin, closed: Float32
+    ) -> Callable[[Windows], Float32]:
+        """Fit before an origin, the ``number``th; return the forecasts (n, H) of windows."""
         learn, settings = self._learn[number], self._settings
         stop = round(origin.step * (1 - settings.fit.validation))
         train = learn.only(learn.ending(0, stop))
@@ -360,8 +362,11 @@ class _Networks:
             train = validate = learn.only(learn.ending(0, origin.step))
         self._say(f"trying a network on the steps before number {origin.step}")
         self.fit(train, validate, closed, f"{FORECASTER}.origin-{number + 1}")
-        middle = len(settings.quantiles) // 2
-        contexts = origin.judged.context
+        return functools.partial(self._forecasts, closed)
+
+    def _forecasts(self, closed: Float32, windows: Windows) -> Float32:
+        """Return the forecasts (n, H) of closed form plus network."""
+        middle, contexts = len(self._settings.quantiles) // 2, windows.context
         batches = [contexts[begin : begin + BATCH] for begin in range(0, len(contexts), BATCH)]
         added = [np.asarray(self.network(batch)["quantiles"])[:, :, middle] for batch in batches]
         return np.asarray(contexts @ closed + np.concatenate(added), np.float32)
@@ -473,8 +478,9 @@ def _choice_line(choice: Choice) -> str:
 def _network_line(trial: Trial, count: int) -> str:
     verdict = "ships" if trial.ships else "does not ship"
     return (
-        f"network: gains {trial.gain:.4f}, standard error {trial.standard_error:.4f}, at"
-        f" {len(trial.closed)} of {count} origins; it {verdict}"
+        f"network: gains {trial.gain:.4f}, standard error {trial.standard_error:.4f}, and"
+        f" {trial.plain_gain:.4f} without added trends, at {len(trial.closed)} of {count} origins;"
+        f" it {verdict}"
     )
 
 

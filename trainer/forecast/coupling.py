@@ -17,9 +17,9 @@ from models.intervals import between
 from models.manifest import CouplingPart
 from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
-from trainer.forecast import calibrate, maps, origins
+from trainer.forecast import calibrate, maps, origins, stack
 from trainer.forecast.origins import Origin
-from trainer.forecast.stack import Trial, judge_network, weighed
+from trainer.forecast.stack import Trial, weighed
 from trainer.forecast.windows import Added, Cutter, Int64, Windows
 
 EFFECT_WINDOWS_MAX = 20_000
@@ -172,13 +172,13 @@ def judge(found: Trials, steps: Steps, channels: int, settings: ForecastTable) -
 
 
 def worth(products: Float64, settings: ForecastTable) -> Trial:
-    """Return whether a coupling is worth its place; see ``stack.judge_network``.
+    """Return whether a coupling is worth its place; see ``stack.judge``.
 
     A few origins can agree by chance, the more so as they also choose the penalty. So the gain has
     a margin of its own.
     """
     margin = settings.coupling.margin
-    return judge_network(products, settings.choice.model_copy(update={"margin": margin}))
+    return stack.judge(products, settings.choice.model_copy(update={"margin": margin}))
 
 
 def adds_enough(before: Trial, after: Trial, settings: ForecastTable) -> bool:

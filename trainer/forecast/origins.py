@@ -28,6 +28,7 @@ class Origin(NamedTuple):
     step: int  # first step that is judged
     places: Int64  # places of the windows that are judged
     judged: Windows  # the windows at these places
+    plain: Windows  # the same without added trends
     maps: dict[str, Float32]  # (L, H) by name
     naive: float  # squared error of repeating the last season or the last value
 
@@ -55,7 +56,8 @@ def roll(cutter: Cutter, settings: ForecastTable) -> list[Origin]:
         judged = cutter.cut_with_trends(places, settings.fit.trend_share, random)
         fitted = maps.fitted(moments, settings)
         naive = fitted.get("season", fitted["last"])
-        origins.append(Origin(step, places, judged, fitted, _squared(errors(judged, naive))))
+        squared = _squared(errors(judged, naive))
+        origins.append(Origin(step, places, judged, cutter.cut(places), fitted, squared))
     if not origins:
         raise DataError(
             "too little data for the forecaster: no part of the training part can be forecast from"
@@ -138,27 +140,29 @@ def products(found: Sequence[Float32], origin: Origin) -> Float64:
 def try_network(
     origins: Sequence[Origin],
     weights: Mapping[str, float],
-    forecasts: Callable[[int, Origin, Float32], Float32],
+    fit: Callable[[int, Origin, Float32], Callable[[Windows], Float32]],
     settings: ChoiceTable,
 ) -> Trial:
     """Judge a network on top of a closed form at the origins, the newest first.
 
-    If its gain is too small at one origin, it is not fitted at earlier origins.
+    It must gain with added trends and without: else it could learn little but the trends that were
+    added. If its gain is too small at one origin, it is not fitted at earlier origins.
 
     Args:
         origins: origins in chronological order.
         weights: weights of the closed form's mix.
-        forecasts: fits a network before an origin, given its place in ``origins`` and itself, on
-            top of a map (L, H), and returns what it forecasts for the origin's windows, (n, H).
+        fit: fits a network before an origin, given its place in ``origins`` and itself, on top of a
+            map (L, H), and returns what forecasts the origin's windows, (n, H), until the next fit.
         settings: see ``stack.judge_network``.
 
     """
-    gained: list[Float64] = []
+    trended, plain = list[Float64](), list[Float64]()
     for number, origin in reversed(list(enumerate(origins))):
         closed = mixed(origin.maps, weights)
-        made = forecasts(number, origin, closed)
-        both = [errors(origin.judged, closed), errors_of(origin.judged, made)]
-        gained.insert(0, products(both, origin))
-        if not gains_enough(gained[0][None], settings):
+        forecast = fit(number, origin, closed)
+        for found, windows in ((trended, origin.judged), (plain, origin.plain)):
+            both = [errors(windows, closed), errors_of(windows, forecast(windows))]
+            found.insert(0, products(both, origin))
+        if not all(gains_enough(found[0][None], settings) for found in (trended, plain)):
             break
-    return judge_network(np.stack(gained), settings)
+    return judge_network(np.stack(trended), np.stack(plain), settings)

@@ -73,9 +73,14 @@ def evidence(metrics: Mapping[str, Any]) -> Iterator[str]:
     if network is not None:
         yield (
             f"<p>The network gains {network['gain']:.4f} at the origins where it was tried, with a"
-            f" standard error of {network['standard_error']:.4f}. It"
+            f" standard error of {network['standard_error']:.4f}{_plainly(network)}. It"
             f" {'ships' if network['ships'] else 'does not ship'}.</p>"
         )
+
+
+def _plainly(network: Mapping[str, Any]) -> str:
+    gain = network.get("plain_gain")  # bundles of earlier versions have none
+    return "" if gain is None else f", and {gain:.4f} in windows without added trends"
 
 
 def commands(metrics: Mapping[str, Any]) -> Iterator[str]:

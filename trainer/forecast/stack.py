@@ -12,7 +12,7 @@ error at an origin is computed with the weights that fit the *other* origins bes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -129,10 +129,12 @@ class Trial:
     gain: float  # mean of closed - network
     standard_error: float  # of the gain, over the origins
     ships: bool
+    plain_gain: float | None = None  # of a network, in windows without added trends
 
     def as_json(self) -> dict[str, Any]:
         """Return it for the metrics."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def gains_enough(products: Float64, settings: ChoiceTable) -> bool:
@@ -144,16 +146,33 @@ def _enough(closed: Float64, other: Float64, settings: ChoiceTable) -> bool:
     return bool((closed - other).mean() > settings.gain_min * closed.mean())
 
 
-def judge_network(products: Float64, settings: ChoiceTable) -> Trial:
-    """Return whether a network is worth its size: its gain is significant and large enough.
+def judge(products: Float64, settings: ChoiceTable) -> Trial:
+    """Return whether something on top of a closed form is worth its size.
 
     Args:
-        products: (K, 2, 2) products of the errors of the closed form and of closed form + network.
+        products: (K, 2, 2) products of the errors of the closed form and of both together.
         settings: the least gain, in standard errors and as a fraction of the error.
 
     """
     share = round(float(convex(products.mean(axis=0))[1]), 4)
     return weighed(products[:, 0, 0], nested(products)[0], share, settings)
+
+
+def judge_network(trended: Float64, plain: Float64, settings: ChoiceTable) -> Trial:
+    """Return whether a network is worth its size, with added trends and without.
+
+    The share that would ship is that of the first, and must gain enough in both.
+
+    Args:
+        trended: (K, 2, 2) products, see ``judge``, in windows with added trends.
+        plain: the same in the windows as they are.
+        settings: see ``judge``.
+
+    """
+    trial = judge(trended, settings)
+    mix = np.array([1 - trial.share, trial.share])
+    as_it_is = weighed(plain[:, 0, 0], mix @ plain @ mix, trial.share, settings)
+    return replace(trial, ships=trial.ships and as_it_is.ships, plain_gain=as_it_is.gain)
 
 
 def weighed(closed: Float64, other: Float64, share: float, settings: ChoiceTable) -> Trial:

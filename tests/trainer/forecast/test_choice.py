@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -115,7 +117,7 @@ def test_candidates_without_errors_have_weights_too() -> None:
     assert stack.convex(np.zeros((2, 2))).tolist() == [0.5, 0.5]
     one = np.array([[0.0, 0.0, 0.0], [0.0, 1.0, 0.5], [0.0, 0.5, 1.0]])
     assert stack.convex(one).tolist() == [1.0, 0.0, 0.0]
-    trial = stack.judge_network(np.zeros((3, 2, 2)), ChoiceTable())
+    trial = stack.judge(np.zeros((3, 2, 2)), ChoiceTable())
     assert (trial.gain, trial.ships, trial.network) == (0.0, False, [0.0] * 3)
 
 
@@ -149,8 +151,22 @@ def test_a_mix_does_not_ship_for_what_it_gains_in_its_own_sample() -> None:
 def test_a_network_ships_for_more_than_chance(gains: tuple[float, ...], ships: bool) -> None:
     # errors that agree in sign: no mix is better than the better one
     products = [gram(np.full(9, 1.0), np.full(9, np.sqrt(1 - gain))) for gain in gains]
-    trial = stack.judge_network(np.stack(products), ChoiceTable())
+    trial = stack.judge(np.stack(products), ChoiceTable())
     assert trial.ships == ships
+
+
+@pytest.mark.parametrize(("plain_gain", "ships"), [(0.1, True), (0.001, False), (-0.2, False)])
+def test_a_network_that_only_follows_added_trends_does_not_ship(
+    plain_gain: float, ships: bool
+) -> None:
+    def gains(all_of: Sequence[float]) -> Float64:
+        return np.stack([gram(np.full(9, 1.0), np.full(9, np.sqrt(1 - gain))) for gain in all_of])
+
+    plain = gains([plain_gain, plain_gain, plain_gain * 1.01])
+    trial = stack.judge_network(gains([0.3, 0.3, 0.31]), plain, ChoiceTable())
+    assert trial.ships == ships
+    assert trial.plain_gain == pytest.approx(plain_gain, rel=0.02)
+    assert trial.as_json()["plain_gain"] == trial.plain_gain
 
 
 def test_no_origin_sees_what_it_is_judged_by() -> None:

@@ -12,7 +12,7 @@ from trainer.config import ForecastTable
 from trainer.forecast.build import BuiltForecaster, build
 from trainer.forecast.corrections import StepParts
 from trainer.forecast.coupling import spans, worth
-from trainer.forecast.stack import judge_network
+from trainer.forecast.stack import judge
 
 HORIZON, DELAY = 8, 4
 GIVEN = {
@@ -152,5 +152,5 @@ def test_a_gain_that_four_origins_can_show_by_chance_is_not_enough(
     closed, coupled = np.array(errors)
     # the error of a full share equals that of the best mix, as where the map was shrunk enough
     products = np.stack([[[a, b], [b, b]] for a, b in zip(closed, coupled, strict=True)])
-    assert judge_network(products, settings.choice).ships
+    assert judge(products, settings.choice).ships
     assert worth(products, settings).ships is ships
