@@ -203,7 +203,9 @@ class Daemon:
                 )
             self._reload()
             self._control.obey(self._commit)
-            self._loop.turned(time.monotonic() - woke)
+            ended = time.monotonic()
+            self._streams.stood_still(woke, ended)  # a stopped process may stop in a turn, too
+            self._loop.turned(ended - woke)
 
     def _take(self, chunks: Sequence[Chunk]) -> None:
         """Process chunks. One that may have ended the agent before is processed alone."""

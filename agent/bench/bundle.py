@@ -76,6 +76,7 @@ def _manifest(
                 update={"floor": [_FLOOR] * rows, "calm": [0.0] * rows}
             ),
             "forecaster": None,
+            "metrics": {},  # they are of the reference bundle
             "files": {name: bundles.file_part(data) for name, data in parts.items()},
         }
     )
