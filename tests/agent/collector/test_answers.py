@@ -192,6 +192,20 @@ def test_answers_that_overlap_are_stored_once_over_restarts(opened: Both, tmp_pa
     assert (told["epoch"], told["samples"], told["chunks_waiting"]) == ("answered", 19, 0)
 
 
+@pytest.mark.parametrize("count", [5, 10, 20])
+def test_an_answer_that_begins_like_an_earlier_one_replaces_none_of_it(
+    opened: Both, tmp_path: Path, count: int
+) -> None:
+    opened.answered(samples_of(1, 10))
+    opened.file_all()
+    opened.answered(samples_of(1, count))
+    opened.file_all()
+    assert times(tmp_path) == moments(1, max(10, count))
+    assert opened.samples.repeated == min(10, count)
+    (told,) = overview(tmp_path, None, 0)["samples"]
+    assert told["samples"] == max(10, count)
+
+
 def test_a_power_cut_between_file_and_database_repeats_and_loses_no_answer(
     opened: Both, tmp_path: Path
 ) -> None:
