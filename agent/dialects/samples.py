@@ -15,6 +15,7 @@ All is lossless.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ import numpy as np
 from agent.dialects.dialect import SAMPLES_FOLLOW
 from agent.store.ranges import is_number
 from models.messages import QUALITIES, Bool, Float32, Float64, Int64, Uint8
+from models.names import CHANNEL
 from models.times import iso_time
 
 ENCODING: Final = "zlib"
@@ -154,7 +156,7 @@ def channel_names(channels: Any) -> list[str]:
     """
     if not isinstance(channels, list) or not 0 < len(channels) <= CHANNELS_MAX:
         raise Refused("channels is missing, empty or too long")
-    if not all(isinstance(name, str) and name for name in channels):
+    if not all(isinstance(name, str) and re.fullmatch(CHANNEL, name) for name in channels):
         raise Refused("channels has something that is no name")
     if len(set(channels)) < len(channels):
         raise Refused("channels has a name twice")
