@@ -40,7 +40,8 @@ class Samples(NamedTuple):
     """Consecutive samples of one stream: ``n`` of ``C`` channels."""
 
     channels: Sequence[str]  # C
-    numbers: Int64  # (n,) in the order of all samples of the gateway, increasing
+    # (n,) in the order of all samples of the gateway, from 1, or times in µs; increasing
+    numbers: Int64
     times: Float64  # (n,) Unix seconds
     values: Float32  # (n, C) in the channels' units; NaN: none
     scores: Float32  # (n,) dimensionless; NaN: not scored
@@ -165,8 +166,8 @@ def channel_names(channels: Any) -> list[str]:
 
 def _check(found: Samples, about: Mapping[str, Any]) -> None:
     numbers = found.numbers
-    if (np.diff(numbers) <= 0).any() or numbers[0] < 1:
-        raise Refused("its numbers do not increase")
+    if (np.diff(numbers) <= 0).any() or numbers[0] < 0:
+        raise Refused("its numbers do not increase, or are negative")
     if (int(numbers[0]), int(numbers[-1])) != (about.get("first"), about.get("last")):
         raise Refused("first or last is not that of the samples")
     if not ((found.times >= 0) & (found.times <= TIME_MAX)).all():

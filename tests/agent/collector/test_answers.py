@@ -178,6 +178,12 @@ def test_samples_from_before_the_lane_and_between_its_chunks_are_stored(
     assert times(tmp_path) == moments(90, 130)
 
 
+def test_a_sample_of_the_first_moment_of_a_clock_is_stored(opened: Both, tmp_path: Path) -> None:
+    opened.answered(samples_of(0, 10, since_s=0.0))  # of a device that counts from its start
+    opened.file_all()
+    assert times(tmp_path) == [float(at) for at in range(10)]
+
+
 def test_answers_that_overlap_are_stored_once_over_restarts(opened: Both, tmp_path: Path) -> None:
     opened.answered(samples_of(1, 10))
     opened.answered(samples_of(5, 10))
