@@ -94,15 +94,13 @@ def _new(folder: Path, parts: Sequence[Samples], epoch: str) -> list[Samples]:
     if not files and not answered:
         return list(parts)
     known = np.concatenate([np.empty(0, np.int64), *map(_micros_in, files)])
-    new = []
-    for part in parts:
-        at = micros(part.times)
-        some = part.at(~np.isin(at, known))
-        if answered:
-            known = np.concatenate([known, at])
-        if len(some.times):
-            new.append(some)
-    return new
+    at = [micros(part.times) for part in parts]
+    every = np.concatenate(at)
+    fresh = ~np.isin(every, known)
+    if answered:  # of two in these parts, the first counts
+        fresh &= np.isin(np.arange(len(every)), np.unique(every, return_index=True)[1])
+    masks = np.split(fresh, np.cumsum([len(one) for one in at])[:-1])
+    return [part.at(mask) for part, mask in zip(parts, masks, strict=True) if mask.any()]
 
 
 def _micros_in(file: Path) -> Int64:
