@@ -8,8 +8,9 @@ the time and the number of its first sample, so what a power cut lets the collec
 replaces the same file.
 
 Samples of answered requests are in files of their own. They have no number of the ring that would
-tell which of them are known, so their times do: a sample that another file of the day has is left
-out, whichever way it came first.
+tell which of them are known, so their times do: a sample that a file of the day has is left out,
+whichever way it came first. So no such file is replaced, and what a power cut lets the collector
+write again counts as repeated.
 """
 
 from __future__ import annotations
@@ -62,42 +63,44 @@ def write(directory: Path, source: Source, stream: str, samples: Sequence[Sample
     below = directory / FOLDER / f"gateway={source.gateway}" / f"stream={stream}"
     known = 0
     for day, parts in _by_day(samples).items():
-        first = parts[0]
-        begin = iso_time(float(first.times[0]))[11:19].replace(":", "")
-        name = f"{begin}-{source.epoch}-{int(first.numbers[0]):012d}.parquet"
-        path = below / f"day={iso_time(day * _DAY_S)[:10]}" / name
+        folder = below / f"day={iso_time(day * _DAY_S)[:10]}"
         try:
-            new = _new(path, parts, source.epoch == ANSWERED)
+            new = _new(folder, parts, source.epoch)
             known += sum(len(part.times) for part in parts) - sum(len(part.times) for part in new)
             if not new:
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as file:
+            folder.mkdir(parents=True, exist_ok=True)
+            # of answers, no file begins with a new sample; of the lane, ours may be there already
+            named = new[0] if source.epoch == ANSWERED else parts[0]
+            with replacing(folder / _name(named, source.epoch)) as file:
                 file.write(_encoded(new))
         except OSError as error:
-            raise StoreError(f"{error.filename or path}: {error.strerror}") from error
+            raise StoreError(f"{error.filename or folder}: {error.strerror}") from error
     return known
 
 
-def _new(path: Path, parts: Sequence[Samples], answered: bool) -> list[Samples]:
-    """Return the samples that no other file of the day has.
+def _name(first: Samples, epoch: str) -> str:
+    begin = iso_time(float(first.times[0]))[11:19].replace(":", "")
+    return f"{begin}-{epoch}-{int(first.numbers[0]):012d}.parquet"
+
+
+def _new(folder: Path, parts: Sequence[Samples], epoch: str) -> list[Samples]:
+    """Return the samples that no file of the day has.
 
     Numbers tell which samples of the lane are known. So only files of answers can have them, too.
     """
-    others = path.parent.glob("*.parquet" if answered else f"*-{ANSWERED}-*.parquet")
-    files = [other for other in others if other != path]  # ours was written before a power cut
+    answered = epoch == ANSWERED
+    files = [*folder.glob("*.parquet" if answered else f"*-{ANSWERED}-*.parquet")]
     if not files and not answered:
         return list(parts)
     known = np.concatenate([np.empty(0, np.int64), *map(_micros_in, files)])
-    new = []
-    for part in parts:
-        at = micros(part.times)
-        some = part.at(~np.isin(at, known))
-        if answered:
-            known = np.concatenate([known, at])
-        if len(some.times):
-            new.append(some)
-    return new
+    at = [micros(part.times) for part in parts]
+    every = np.concatenate(at)
+    fresh = ~np.isin(every, known)
+    if answered:  # of two in these parts, the first counts
+        fresh &= np.isin(np.arange(len(every)), np.unique(every, return_index=True)[1])
+    masks = np.split(fresh, np.cumsum([len(one) for one in at])[:-1])
+    return [part.at(mask) for part, mask in zip(parts, masks, strict=True) if mask.any()]
 
 
 def _micros_in(file: Path) -> Int64:

@@ -34,7 +34,7 @@ Cause = Literal[
 
 SAMPLES: Final = "samples"
 _EPOCH_CHARACTERS_MAX: Final = 64
-_RING: Final = re.compile("[0-9a-f]{8,32}", re.ASCII)
+_RING: Final = re.compile("[0-9a-f]{4,32}", re.ASCII)
 _MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most
 _OF_A_STREAM: Final = ("alarm", "transition", "summary", SAMPLES)
 _KINDS: Final = (*_OF_A_STREAM, "health", "gone", "status")
@@ -167,13 +167,14 @@ def read_chunk(topic: str, head: bytes, data: bytes, site: str) -> Chunk:
     try:
         if not is_number(missed) or not 0 <= missed < 2**63:
             raise ValueError("missed is missing or wrong")
-        if "ring" in about and not _is_ring(about["ring"]):
-            raise ValueError("ring is not the epoch of a ring")
+        ring = about.get("ring", epoch)
+        if not _is_ring(ring):  # it becomes part of a path
+            raise ValueError("ring, or epoch in place of it, is not the epoch of a ring")
         samples = unpacked(about, data)
     except ValueError as error:
         raise Refused("implausible", str(error)) from error
-    source, ring = Source(place.gateway, epoch), Source(place.gateway, about.get("ring", epoch))
-    return Chunk(source, place.stream, about, data, samples, ring, missed)
+    source, of_ring = Source(place.gateway, epoch), Source(place.gateway, ring)
+    return Chunk(source, place.stream, about, data, samples, of_ring, missed)
 
 
 def _is_ring(epoch: Any) -> bool:

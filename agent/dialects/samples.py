@@ -15,6 +15,7 @@ All is lossless.
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -24,6 +25,7 @@ import numpy as np
 from agent.dialects.dialect import SAMPLES_FOLLOW
 from agent.store.ranges import is_number
 from models.messages import QUALITIES, Bool, Float32, Float64, Int64, Uint8
+from models.names import CHANNEL
 from models.times import iso_time
 
 ENCODING: Final = "zlib"
@@ -38,7 +40,8 @@ class Samples(NamedTuple):
     """Consecutive samples of one stream: ``n`` of ``C`` channels."""
 
     channels: Sequence[str]  # C
-    numbers: Int64  # (n,) in the order of all samples of the gateway, increasing
+    # (n,) in the order of all samples of the gateway, from 1, or times in µs; increasing
+    numbers: Int64
     times: Float64  # (n,) Unix seconds
     values: Float32  # (n, C) in the channels' units; NaN: none
     scores: Float32  # (n,) dimensionless; NaN: not scored
@@ -154,7 +157,7 @@ def channel_names(channels: Any) -> list[str]:
     """
     if not isinstance(channels, list) or not 0 < len(channels) <= CHANNELS_MAX:
         raise Refused("channels is missing, empty or too long")
-    if not all(isinstance(name, str) and name for name in channels):
+    if not all(isinstance(name, str) and re.fullmatch(CHANNEL, name) for name in channels):
         raise Refused("channels has something that is no name")
     if len(set(channels)) < len(channels):
         raise Refused("channels has a name twice")
@@ -163,8 +166,8 @@ def channel_names(channels: Any) -> list[str]:
 
 def _check(found: Samples, about: Mapping[str, Any]) -> None:
     numbers = found.numbers
-    if (np.diff(numbers) <= 0).any() or numbers[0] < 1:
-        raise Refused("its numbers do not increase")
+    if (np.diff(numbers) <= 0).any() or numbers[0] < 0:
+        raise Refused("its numbers do not increase, or are negative")
     if (int(numbers[0]), int(numbers[-1])) != (about.get("first"), about.get("last")):
         raise Refused("first or last is not that of the samples")
     if not ((found.times >= 0) & (found.times <= TIME_MAX)).all():

@@ -156,16 +156,22 @@ def _ends(
     rows: Sequence[list[Any]], quality: Sequence[list[int]] | None, bytes_max: int
 ) -> Iterator[int]:
     """Yield where each part ends; there is at least one."""
-    size = 0
+    size = codes = 0  # bytes of the rows of a part, and of their codes, if it has any
+    with_codes = False
     for at, row in enumerate(rows):
-        length = len(json.dumps(row)) + 1
-        if quality is not None and any(quality[at]):
-            length += len(json.dumps(quality[at])) + 1
-        if size and size + length > bytes_max:
+        row_size, code_size = _size(row), 0 if quality is None else _size(quality[at])
+        needs_codes = quality is not None and any(quality[at])
+        together = size + row_size + (codes + code_size if with_codes or needs_codes else 0)
+        if size and together > bytes_max:
             yield at
-            size = 0
-        size += length
+            size, codes, with_codes = 0, 0, False
+        size, codes, with_codes = size + row_size, codes + code_size, with_codes or needs_codes
     yield len(rows)
+
+
+def _size(row: Sequence[Any]) -> int:
+    """Return the bytes of a row and the comma after it, as ``agent.remote.message`` writes it."""
+    return len(json.dumps(row, separators=(",", ":"))) + 1
 
 
 def _moment(reader: Reader, stream: str, arguments: Mapping[str, Any]) -> float:

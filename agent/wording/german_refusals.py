@@ -59,7 +59,9 @@ TEXTS: Final[Mapping[str, str]] = {
     "wrong.hours": "die Stunden müssen eine Zahl über 0 sein",
     "wrong.flag": "{what} muss true oder false sein",
     "refused.nothing_done": "Es wurde nichts getan: {why}",
-    "refused.stale": "Es wurde nichts getan: {why}. Sehen Sie ihn an, und versuchen Sie es erneut",
+    "refused.stale": (
+        "Es wurde nichts getan: {why}. Sehen Sie ihn sich an, und versuchen Sie es erneut"
+    ),
     "refused.no_alarm": "{stream} hat keinen gespeicherten Alarm {number}",
     "refused.gap": "{stream} {number} ist eine Lücke, kein Alarm",
     "refused.role": (
@@ -106,8 +108,8 @@ TEXTS: Final[Mapping[str, str]] = {
     ),
     "page.refused.store": "Die Datenbank des Agenten ist nicht lesbar: {why}",
     "page.refused.configuration": "Die Konfiguration ist falsch: {why}",
-    "page.refused.other": "Es ging nicht: {why}",
-    "page.undrawn.request": "So kann man nicht fragen: {why}",
+    "page.refused.other": "Das hat nicht funktioniert: {why}",
+    "page.undrawn.request": "Diese Anfrage ist nicht möglich: {why}",
     "page.undrawn.unknown": "Diesen Strom oder Kanal gibt es nicht: {why}",
     "page.undrawn.impossible": "Die gespeicherten Werte reichen nicht: {why}",
     "page.undrawn.configuration": "Das lässt die Konfiguration nicht zu: {why}",

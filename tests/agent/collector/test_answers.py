@@ -178,6 +178,12 @@ def test_samples_from_before_the_lane_and_between_its_chunks_are_stored(
     assert times(tmp_path) == moments(90, 130)
 
 
+def test_a_sample_of_the_first_moment_of_a_clock_is_stored(opened: Both, tmp_path: Path) -> None:
+    opened.answered(samples_of(0, 10, since_s=0.0))  # of a device that counts from its start
+    opened.file_all()
+    assert times(tmp_path) == [float(at) for at in range(10)]
+
+
 def test_answers_that_overlap_are_stored_once_over_restarts(opened: Both, tmp_path: Path) -> None:
     opened.answered(samples_of(1, 10))
     opened.answered(samples_of(5, 10))
@@ -190,6 +196,20 @@ def test_answers_that_overlap_are_stored_once_over_restarts(opened: Both, tmp_pa
     assert times(tmp_path) == moments(1, 19)
     (told,) = overview(tmp_path, None, 0)["samples"]
     assert (told["epoch"], told["samples"], told["chunks_waiting"]) == ("answered", 19, 0)
+
+
+@pytest.mark.parametrize("count", [5, 10, 20])
+def test_an_answer_that_begins_like_an_earlier_one_replaces_none_of_it(
+    opened: Both, tmp_path: Path, count: int
+) -> None:
+    opened.answered(samples_of(1, 10))
+    opened.file_all()
+    opened.answered(samples_of(1, count))
+    opened.file_all()
+    assert times(tmp_path) == moments(1, max(10, count))
+    assert opened.samples.repeated == min(10, count)
+    (told,) = overview(tmp_path, None, 0)["samples"]
+    assert told["samples"] == max(10, count)
 
 
 def test_a_power_cut_between_file_and_database_repeats_and_loses_no_answer(

@@ -264,10 +264,12 @@ def test_the_oldest_days_are_deleted(tmp_path: Path, keeping: Keeping, left: int
     assert not left or 201 in numbers(tmp_path)  # the newest stay
 
 
-def message(stream: str = "pump-1", **changes: Any) -> tuple[str, bytes, bytes]:
+def message(
+    stream: str = "pump-1", epoch: str = "5e00", **changes: Any
+) -> tuple[str, bytes, bytes]:
     about, data = packed(samples_of(1))
     about |= {"missed": 0} | changes
-    dialect = CloudEvents(Origin("plant", "gw-1", "5e00"))
+    dialect = CloudEvents(Origin("plant", "gw-1", epoch))
     topic, body = dialect.samples(stream, about, data, BEGIN_S, 7, "samples-1-10", "synced")
     return topic, *parted(body)
 
@@ -296,6 +298,14 @@ def test_a_message_that_no_gateway_writes_is_refused(change: dict[str, Any], cau
     with pytest.raises(Refused) as error:
         read_chunk(*message(**change), "plant")
     assert error.value.cause == cause
+
+
+@pytest.mark.parametrize("epoch", ["answered", "x/../../../../../evil", "..", "", "5e00 "])
+def test_an_epoch_that_names_no_ring_becomes_no_part_of_a_path(epoch: str) -> None:
+    with pytest.raises(Refused, match="epoch of a ring") as error:
+        read_chunk(*message(epoch=epoch), "plant")
+    assert error.value.cause == "implausible"
+    assert read_chunk(*message(epoch=epoch, ring="00c0ffee"), "plant").ring.epoch == "00c0ffee"
 
 
 @pytest.mark.parametrize("stream", ["..", ".", "a b", "x" * 65])

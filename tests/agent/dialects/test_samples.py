@@ -91,6 +91,8 @@ def test_a_body_without_bytes_is_refused() -> None:
         ("channels", ["a", "b"], "another number of samples"),
         ("channels", ["a", "a", "b"], "a name twice"),
         ("channels", ["a", "", "b"], "no name"),
+        ("channels", ["a", "\ud800", "b"], "no name"),  # no column of a file can have it
+        ("channels", ["a", "a:quality", "b"], "no name"),
         ("channels", [], "empty"),
         ("channels", None, "missing"),
         ("quality", False, "another number of samples"),
