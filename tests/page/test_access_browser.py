@@ -48,7 +48,7 @@ def test_a_person_logs_in_asks_for_something_and_logs_out(
     assert shown.get_by_text("Logged in: maria").is_visible()
     shown.locator(".act.acknowledge button").click()
     shown.get_by_role("alert").wait_for()  # every guard let it pass, and there is no agent
-    assert "no agent answers" in shown.get_by_role("alert").inner_text()
+    assert "The agent does not answer" in shown.get_by_role("alert").inner_text()
     watched.faults.clear()  # of the 503
     shown.get_by_role("button", name="Log out").click()
     shown.wait_for_url("**/login")

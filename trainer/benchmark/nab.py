@@ -94,7 +94,7 @@ def settings_for(file: NabFile) -> NoveltySettings:
         ),
         entry_samples=entry_samples(_HISTORY_S, period_s, entries, update),
         adapt_samples=432_000,
-        events=Events(on_samples=1, off_samples=150, deadband=0.7),
+        events=Events(on_samples=1, off_samples=150, deadband=0.7, further_ratio=1.5),
         severities=Severities(medium=1e-4, high=1e-6, unrated="medium"),
     )
 

@@ -98,8 +98,9 @@ async function call() {
   const answer = await fetch("/alarms", { headers: { "X-Live": "1" } }).catch(() => null);
   if (answer?.ok) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html"), calling = [...page.querySelectorAll(CALLING)];
-    const newest = calling.find((one) => !known.has(one.getAttribute("href"))) || calling[0];
-    if (newest) document.getElementById("announce").textContent = newest.querySelector(".sentence").textContent.trim();
+    const fresh = calling.filter((one) => !known.has(one.getAttribute("href")));
+    const told = (fresh.length ? fresh : calling.slice(0, 1)).map((one) => one.querySelector(".sentence").textContent.trim());
+    if (told.length) document.getElementById("announce").textContent = told.join(". ");
     known = hrefs(calling);
   }
   clearInterval(ringing);
