@@ -17,6 +17,7 @@ from tests.systemd_rig import analyzer
 
 SCRIPT = ROOT / "systemd" / "fieldwatch-firstboot"
 UNIT = ROOT / "systemd" / "fieldwatch-firstboot.service"
+STICK = ROOT / "systemd" / "fieldwatch-stick.service"
 PASSWORD = "of plant/gw-1"
 ANSWERS = """
 [gateway]
@@ -55,11 +56,11 @@ class Card:
         agent.write_text(f'#!/bin/sh\nexec {sys.executable} -m agent "$@"\n')
         agent.chmod(0o755)
 
-    def start(self) -> subprocess.CompletedProcess[str]:
+    def start(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         path = f"{self._programs}:{os.environ['PATH']}"
         variables = {"PATH": path, "FIRSTBOOT_ROOT": str(self.root), "PYTHONPATH": str(ROOT)}
         return subprocess.run(
-            [SCRIPT],
+            [SCRIPT, *arguments],
             capture_output=True,
             text=True,
             check=False,
@@ -107,6 +108,30 @@ def test_a_mistake_stays_for_a_second_try(tmp_path: Path, secured: SecuredBroker
     assert not card.config.exists()
     card.answers.write_text(right)
     assert card.start().returncode == 0
+
+
+@pytest.mark.parametrize(("since_s", "code"), [(0, 0), (59, 0), (60, 1), (10**6, 1)])
+def test_a_stick_that_is_named_late_counts_for_a_minute(
+    tmp_path: Path, secured: SecuredBroker, since_s: int, code: int
+) -> None:
+    """``systemctl`` stands for a machine that has come up 5.5 s after its kernel."""
+    card = Card(tmp_path, secured, "boot")
+    (card.root / "proc").mkdir()
+    (card.root / "proc" / "uptime").write_text(f"{5 + since_s}.61 17.20\n")
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.write_text("#!/bin/sh\n[ $5 = basic.target ] && echo 5500000\n")
+    systemctl.chmod(0o755)
+    assert card.start("--starting").returncode == code
+    assert card.answers.exists() and not card.config.exists()
+
+
+def test_a_stick_that_is_named_late_starts_the_reader() -> None:
+    text = STICK.read_text()
+    assert f"ExecCondition=/usr/local/lib/fieldwatch/{SCRIPT.name} --starting\n" in text
+    assert f"ExecStart=systemctl --no-block start {UNIT.name}\n" in text
+    assert f"Also={STICK.name}\n" in UNIT.read_text()
+    device = r"dev-disk-by\x2dlabel-FIELDWATCH.device"  # as systemd-escape --path writes it
+    assert f"WantedBy={device}\n" in text
 
 
 def test_the_unit_verifies_and_runs_the_script_before_the_agent(tmp_path: Path) -> None:
