@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format reference zoo docs wheel deb offline release audit lock test-wheel test-deb test-arch test-tflite \
-	test-systemd smoke-containers bench proof proof-kills proof-cuts proof-data proof-fleet proof-registry soak parts \
+	test-machine test-systemd smoke-containers bench proof proof-kills proof-cuts proof-data proof-fleet proof-registry soak parts \
 	assets pictures film measure-service clean
 
 help:
@@ -50,6 +50,8 @@ help:
 	@echo "                   needs root)"
 	@echo "make test-arch     install the Debian package and the offline bundle in a clean, emulated system (ARCH=arm64 or"
 	@echo "                   armhf, SUITE=bookworm or trixie; needs root); half an hour, a step of a release"
+	@echo "make test-machine  start a clean Debian with the package as an emulated machine with its own kernel, a FAT stick and"
+	@echo "                   all of the unit's sandbox (ARCH=amd64 or arm64, SUITE=bookworm or trixie; needs root)"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
@@ -135,6 +137,9 @@ test-deb: wheel $(VENV)/dev.stamp
 
 test-arch: wheel $(VENV)/dev.stamp
 	scripts/test-arch $(ARCH) $(SUITE)
+
+test-machine: wheel $(VENV)/dev.stamp
+	scripts/test-machine $(ARCH) $(SUITE)
 
 test-wheel: wheel parts
 	scripts/test-wheel "$(PYTHON)"

@@ -1,4 +1,5 @@
-# A throw-away copy of a system, booted by systemd in a container; sourced by test-systemd and test-deb.
+# A throw-away copy of a system, booted by systemd in a container; sourced by test-systemd,
+# test-deb, test-arch and test-machine.
 # They call take_copy SYSTEM, boot, and inside. Needs root and systemd-nspawn.
 # shellcheck shell=bash
 unit=fieldwatch-agent.service
@@ -103,6 +104,18 @@ configure() {
     sed -e "s|^port = .*|port = \"$pump_port\"|" -e 's|^host = .*|host = "127.0.0.1"\nusername = "gateway-1"|' \
         systemd/agent.toml >"$root/etc/fieldwatch/agent.toml"
     install -m 600 /dev/stdin "$root/etc/credstore/mqtt.password" <<<secret
+}
+
+# a unit that tries what the agent's unit forbids, with all else as it is there
+write_forbidden() {
+    cp scripts/deb/forbidden.py "$root/opt/forbidden"
+    sed -e '/^Type=/d;/^ExecReload/d;/^Restart/d;/^WatchdogSec/d' -e '/^NotifyAccess/d' \
+        -e 's|^ExecStart=.*|Type=oneshot\nExecStart=/opt/fieldwatch/bin/python /opt/forbidden|' \
+        "$root/usr/lib/systemd/system/$unit" >"$root/etc/systemd/system/forbidden.service"
+}
+try_forbidden() {
+    inside systemctl start forbidden.service || { inside journalctl --no-pager -u forbidden.service >&2; exit 1; }
+    echo "ok  $(inside journalctl --no-pager -u forbidden.service | grep -c 'refused: ') forbidden actions are refused in its unit"
 }
 
 # until WHAT COMMAND...: wait for the command to succeed; fail, with the agent's log, if it does not

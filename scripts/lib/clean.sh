@@ -1,4 +1,5 @@
-# Clean systems to try a package in, made once and kept in build/; sourced by test-deb and test-arch.
+# Clean systems to try a package in, made once and kept in build/; sourced by test-deb,
+# test-arch and test-machine.
 # Needs root, mmdebstrap and a mirror; MIRROR=URL names another one than the distribution's own.
 # shellcheck shell=bash
 . scripts/lib/packages.sh
