@@ -49,7 +49,7 @@ help:
 	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie or noble;"
 	@echo "                   needs root)"
 	@echo "make test-arch     install the Debian package and the offline bundle in a clean, emulated system (ARCH=arm64 or"
-	@echo "                   armhf, SUITE=bookworm or trixie; needs root); half an hour, a step of a release"
+	@echo "                   armhf, SUITE=bookworm or trixie; needs root); ten minutes, a step of a release"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"
 	@echo "make test-tflite   run the gateway's tests on tflite-runtime (needs Python 3.11)"
 	@echo "make test-systemd  boot systemd in a throw-away copy of this system (or of ROOT=FOLDER), install the"
