@@ -43,7 +43,7 @@ from trainer.forecast.coupling import ridge
 from trainer.forecast.network import _encoder
 from trainer.forecast.stack import convex
 
-STRIDE, STRIDE_LATER = 2, 4
+STRIDE, STRIDE_ETT, STRIDE_LATER = 2, 4, 4
 PUMP_STEPS, PUMP_LATER = 18000, 3000
 TRAINED, LEARNT = 0.6, 0.75  # shares of the pump's steps
 NARROW = 64  # size of the layer before the outputs
@@ -352,7 +352,7 @@ def of_ett(path: Path, horizon: int, d_model: int) -> Case:
         _sized(settings, d_model),
         channels,
         {"last value": Rung(None, False), "corrected": Rung(built, False)},
-        windows(values, 0, first, STRIDE, settings),
+        windows(values, 0, first, STRIDE_ETT, settings),
         windows(values, first, half, STRIDE_LATER, settings),
         windows(values, half, second, STRIDE_LATER, settings),
         windows(values, second, third, STRIDE_LATER, settings),
@@ -377,11 +377,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         tries = {
             "planned": ("future",),
             "planned, powers": ("future",),
-            "corrected": ("future", "all", "own"),
+            "corrected": ("all", "future", "own"),
         }
     else:
         case = of_ett(given.file, given.horizon, given.d_model)
-        tries = {"corrected": ("future", "all", "own"), "corrected, powers": ("all",)}
+        tries = {"corrected": ("all", "future", "own")}
     for line in compared(case, range(1, given.seeds + 1), tries):
         print(json.dumps(line), flush=True)
 
