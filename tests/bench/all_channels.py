@@ -40,7 +40,7 @@ from trainer.forecast.build import build
 from trainer.forecast.commands import Recorded
 from trainer.forecast.corrections import StepParts
 from trainer.forecast.coupling import ridge
-from trainer.forecast.network import _encoder
+from trainer.forecast.network import encoder
 from trainer.forecast.stack import convex
 
 STRIDE, STRIDE_ETT, STRIDE_LATER = 2, 4, 4
@@ -169,7 +169,7 @@ def network_of(rows: Rows, settings: ForecastTable) -> Any:
     """Return a network, ``tokens (B, T, F), scales (B, O) -> (B, H, O)``."""
     horizon, outputs = rows.missed.shape[1:]
     tokens, scales = keras.Input(rows.tokens.shape[1:]), keras.Input((outputs,))
-    narrow = keras.layers.Dense(NARROW)(keras.layers.Flatten()(_encoder(tokens, settings)))
+    narrow = keras.layers.Dense(NARROW)(keras.layers.Flatten()(encoder(tokens, settings)))
     small = keras.initializers.RandomNormal(stddev=0.01)
     found = keras.layers.Dense(horizon * outputs, kernel_initializer=small)(narrow)
     found = keras.layers.Reshape((horizon, outputs))(found)

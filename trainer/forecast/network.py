@@ -53,7 +53,7 @@ def residual_network(settings: ForecastTable) -> Any:
     """
     context = keras.Input((settings.longest_steps,), name="context")
     patches = _patches(context - context[:, -1:], settings)
-    encoded = keras.layers.Flatten()(_encoder(patches, settings))
+    encoded = keras.layers.Flatten()(encoder(patches, settings))
     small = keras.initializers.RandomNormal(stddev=0.01)
     median = keras.layers.Dense(settings.horizon_steps, kernel_initializer=small)(encoded)
     return keras.Model(context, {"quantiles": _quantiles(median, encoded, settings)})
@@ -108,8 +108,8 @@ def _patches(context: Any, settings: ForecastTable) -> Any:
     return keras.layers.Reshape((count, size))(context[:, context.shape[1] - count * size :])
 
 
-def _encoder(patches: Any, settings: ForecastTable) -> Any:
-    """Return the encoded patches, (B, N, D)."""
+def encoder(patches: Any, settings: ForecastTable) -> Any:
+    """Return the encoded patches (B, N, D) of patches or other tokens (B, N, F)."""
     network = settings.network
     drop = keras.layers.Dropout
     flow = drop(network.dropout)(Positions()(keras.layers.Dense(network.d_model)(patches)))
