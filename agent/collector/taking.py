@@ -115,6 +115,8 @@ class Taking:
         except StoreError as error:
             self._counts.tell_of("unfiled", str(error))
             return False
+        for entry in collected.samples.damaged():
+            self._counts.add("chunks_damaged", f"{entry.topic}: {entry.reason}")
         self._counters["samples_filed"] += count
         self._counters["samples_repeated"] = collected.samples.repeated
         if dropped:
