@@ -26,8 +26,10 @@ from agent.collector.retention import Keeping as MessagesKeeping
 from agent.collector.samples import Shelved
 from agent.collector.taking import Taking
 from agent.collector.tidying import Keeping
+from agent.dialects.answered import rows_of
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.samples import Samples, packed, parted
+from agent.mqtt.connection import Received
 from agent.store.migrations import COLLECTED
 from agent.store.record import Origin
 from models.errors import ConfigError, StoreError
@@ -383,3 +385,32 @@ def test_a_stream_of_nothing_but_damaged_chunks_does_not_stop_the_others(tmp_pat
     taking.file_samples(one.collected, all_of_it=True)
     assert numbers(tmp_path, "fan") == list(range(11, 21))
     one.close()
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "taken"), [(0.0, 3), (86_000.0, 3), (172_800.0, 0), (3_000.0 * 31_556_952, 0)]
+)
+def test_samples_of_after_tomorrow_are_refused_and_kept_for_a_look(
+    tmp_path: Path, ahead_s: float, taken: int
+) -> None:
+    one = Open(tmp_path)
+    counts = Counts()
+    taking = Taking("plant", counts, None)
+    samples = samples_of(1, 3, since_s=time.time() - 10)
+    later = samples._replace(times=samples.times + np.array([0, 0, ahead_s]))
+    about, data = packed(later)
+    dialect = CloudEvents(Origin("plant", "gw-1", "5e00"))
+    sent = dialect.samples("pump-1", about | {"missed": 0}, data, BEGIN_S, 7, "1", "synced")
+    taking.take(Received(*sent, 1, False), one.collected)
+    result = {"stream": "fan", "channels": ["flow"], "interval_s": 1.0, "samples": True}
+    result["rows"] = rows_of(later.times, later.scores, later.values[:, :1])
+    answer = {"v": 1, "id": "0f" * 16, "part": 1, "parts": 1, "ok": True, "result": result}
+    topic = "fieldwatch/v1/plant/gw-1/command/answer"
+    taking.take(Received(topic, json.dumps(answer).encode(), 1, False), one.collected)
+    one.collected.commit()
+    one.file_all()
+    one.close()
+    assert counts.counters["samples"] == counts.counters["samples_answered"] == taken
+    assert counts.rejected["in_future"] == (0 if taken else 2)
+    assert len(overview(tmp_path, "in_future", 10)["quarantine"]) == (0 if taken else 2)
+    assert bool([*tmp_path.rglob("day=*")]) == bool(taken)
