@@ -414,3 +414,12 @@ def test_samples_of_after_tomorrow_are_refused_and_kept_for_a_look(
     assert counts.rejected["in_future"] == (0 if taken else 2)
     assert len(overview(tmp_path, "in_future", 10)["quarantine"]) == (0 if taken else 2)
     assert bool([*tmp_path.rglob("day=*")]) == bool(taken)
+
+
+def test_a_channel_called_time_does_not_replace_the_times(opened: Open, tmp_path: Path) -> None:
+    opened.take(chunk_of(samples_of(1, 3)._replace(channels=["flow", "time"])))
+    opened.file_all()
+    found = stored(tmp_path)
+    assert [at.timestamp() for at in found["time"]] == [BEGIN_S + 1, BEGIN_S + 2, BEGIN_S + 3]
+    assert found["channel:time"].to_list() == [2.0, 3.0, 4.0]
+    assert "time:quality" in found.columns
