@@ -215,7 +215,7 @@ class Store:
         """
         with contextlib.closing(connection.cursor()) as cursor:
             cursor.execute("SHOW server_encoding")
-            (found,) = cursor.fetchone()
+            [(found,)] = cursor.fetchall()
         connection.rollback()
         encoding = found.decode() if isinstance(found, bytes) else str(found)
         if encoding != "UTF8":
