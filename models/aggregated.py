@@ -31,7 +31,7 @@ GRADIENT_SCALE = 0.4  # a miss counts as (1 - α) of it, a hit as α; a rate is 
 LOG_MAX = 5.0  # of θ: intervals become at most e⁵ times wider or narrower than exported
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Learnt:
     """The learnt state of a stream: ``K`` experts, ``Q`` quantiles, ``C`` channels, ``G`` leads."""
 

@@ -76,7 +76,7 @@ class BaselineSettings(WatchSettings):
         return HAMPEL
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class BaselineState:
     """The memory of one stream, of constant size. A row ``R`` is a scored channel."""
 

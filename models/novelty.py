@@ -152,7 +152,7 @@ def entry_samples(history_s: float, period_s: float, entries: int, update_sample
     return 1 if samples <= 1 else math.ceil(samples / update_samples) * update_samples
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Season:
     """The usual value at each time of the season: ``B`` bins, ``R`` scored channels."""
 
@@ -174,7 +174,7 @@ class Season:
         )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class NoveltyState:
     """The memory of one stream, of constant size. A row is a scored channel in a view.
 
