@@ -49,7 +49,7 @@ help:
 	@echo "make test-deb      install, upgrade and purge the Debian package in a clean system (SUITE=trixie or noble;"
 	@echo "                   needs root)"
 	@echo "make test-arch     install the Debian package and the offline bundle in a clean, emulated system (ARCH=arm64 or"
-	@echo "                   armhf, SUITE=bookworm or trixie; needs root); half an hour, a step of a release"
+	@echo "                   armhf, SUITE=bookworm or trixie; needs root); ten minutes, a step of a release"
 	@echo "make test-machine  start a clean Debian with the package as an emulated machine with its own kernel, a FAT stick and"
 	@echo "                   all of the unit's sandbox (ARCH=amd64 or arm64, SUITE=bookworm or trixie; needs root)"
 	@echo "make test-wheel    prove that the wheel alone is a gateway's agent"

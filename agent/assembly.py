@@ -45,7 +45,7 @@ from models.manifest import manifest_of
 S = TypeVar("S", bound=Store)
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class Parts:
     """The parts of an agent, not started yet.
 

@@ -25,13 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from models.manifest import Aggregation, ForecastPart
-from models.messages import Float32, Float64
+from models.messages import FLOAT32_TINY, Float32, Float64
 
 GRADIENT_SCALE = 0.4  # a miss counts as (1 - α) of it, a hit as α; a rate is about a relative step
 LOG_MAX = 5.0  # of θ: intervals become at most e⁵ times wider or narrower than exported
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Learnt:
     """The learnt state of a stream: ``K`` experts, ``Q`` quantiles, ``C`` channels, ``G`` leads."""
 
@@ -57,7 +57,7 @@ class Aggregated:
         self._own_rates = np.minimum.outer(self._rates, settings.delay_share / delays)  # (K, G)
         self._lead_rates = np.minimum(settings.lead_rate, settings.lead_delay_share / delays)
         self._widths = np.array(settings.widths)  # (Q, C, G)
-        self._unit = np.maximum(self._widths[-2] - self._widths[1], np.finfo(np.float32).tiny)
+        self._unit = np.maximum(self._widths[-2] - self._widths[1], FLOAT32_TINY)
 
     def start(self) -> Learnt:
         """Return the state before the first forecast."""

@@ -22,7 +22,7 @@ from models.messages import Bool, Event, Float32
 NEW_MAXIMUM = 1.1  # times the maximum before; less is noise of a plateau
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class OpenAnomaly:
     """An open event with the rows that it follows."""
 
@@ -52,7 +52,7 @@ class OpenAnomaly:
             self.base[calm & np.isfinite(self.base)] = 1
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Rise:
     """The maxima of the rows while an anomaly is open, and the further event that may open."""
 

@@ -32,7 +32,7 @@ from models.manifest import (
     UpdateSamples,
     check_baseline,
 )
-from models.messages import ALL, Bool, Event, Float32, Samples
+from models.messages import ALL, FLOAT32_TINY, Bool, Event, Float32, Samples
 from models.names import HAMPEL
 from models.sensors import SensorState
 from models.threshold import RATIO_MAX, Exceedance
@@ -76,7 +76,7 @@ class BaselineSettings(WatchSettings):
         return HAMPEL
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class BaselineState:
     """The memory of one stream, of constant size. A row ``R`` is a scored channel."""
 
@@ -174,7 +174,7 @@ class Baseline(Watcher[BaselineState]):
         # a channel with few levels may have a median deviation of 0 although its value changes
         low, high = np.quantile(kept, NORMAL_QUANTILES)
         least = max(float(self._resolution[row]), RESOLUTION * abs(float(median)))
-        floor = max(least / self._settings.deviations_max, float(np.finfo(np.float32).tiny))
+        floor = max(least / self._settings.deviations_max, FLOAT32_TINY)
         state.median[row] = median
         state.deviation[row] = max(spread, float(high - low) / NORMAL_SPAN, floor)
 

@@ -66,7 +66,7 @@ class Levels(NamedTuple):
     high: Float64  # (W,)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class EventState:
     """The open events of one stream, and the events that may open."""
 

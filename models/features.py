@@ -112,7 +112,7 @@ def _hann(count: int) -> Float64:
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(count) / count)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Signal:
     """The newest values of one source; of bounded size."""
 

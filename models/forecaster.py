@@ -73,7 +73,7 @@ class Foretold(Protocol):
         """The grid of the samples."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Pending:
     """Forecasts whose steps are still incomplete, in a ring buffer, only at the judged leads.
 
@@ -85,7 +85,7 @@ class Pending:
     scale: Float32  # (N, C) of the context, in the channels' units
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Judged:
     """Exponentially weighted sums over the judged forecasts: ``G`` leads, ``C`` channels."""
 
@@ -95,7 +95,7 @@ class Judged:
     inside: Float64  # (P, G, C) number of actual values in each of the ``P`` intervals
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class ForecastState:
     """The memory of one stream, of constant size. ``C`` are the scored channels."""
 

@@ -20,7 +20,7 @@ class Moments(NamedTuple):
     squares: Float64  # sum of the squared distances from the mean
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class History:
     """The newest values of ``R`` rows."""
 

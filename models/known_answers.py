@@ -18,7 +18,7 @@ from models.errors import BundleCorrupt, KnownAnswerMismatch
 from models.features import figure
 from models.forecaster import Forecaster, normalised
 from models.manifest import KNOWN_ANSWERS, ForecastPart, Manifest, StreamRules
-from models.messages import Event, Float32, Float64, NoForecast, Samples
+from models.messages import FLOAT32_TINY, Event, Float32, Float64, NoForecast, Samples
 
 _STEP_MAX = 2**53  # the numbers of later steps are not exact as float64
 _DIGITS = 9  # nine significant digits preserve a float32 exactly
@@ -184,7 +184,7 @@ def _forecast_difference(detector: Detector, bundle: Bundle) -> float:
     expected = _read_foretold(bundle, detector.forecaster.part)
     got = foretell(detector.forecaster, expected.context, expected.step)
     scored = expected.context[:, : len(detector.forecaster.scored)]
-    _, _, scale = normalised(scored.T, float(np.finfo(np.float32).tiny))
+    _, _, scale = normalised(scored.T, FLOAT32_TINY)
     return _largest(np.abs((got.quantiles - expected.quantiles) / scale[:, None, None]))
 
 

@@ -1123,12 +1123,28 @@ def _check_feature(name: str, feature: Feature, sources: Mapping[str, Source]) -
         )
 
 
+def coupling_weights(leads: int, channels: int, spans: int, plannable: int) -> int:
+    """Return how many weights a coupling has; at most ``OFFSETS_MAX`` fit into a bundle."""
+    return leads * channels * (spans * channels + 1 + 2 * plannable)
+
+
+def command_weights(
+    leads: int, scored: int, spans: int, columns: int, plans: int, taps: int
+) -> int:
+    """Return how many weights commands have; at most ``OFFSETS_MAX`` fit into a bundle.
+
+    ``columns``: of all commands; ``plans``: of those whose future may be given.
+    """
+    given = leads * (scored * (spans * columns + 1) + plans * (spans + 1))
+    return given + scored * plans * taps
+
+
 def _check_coupling(part: CouplingPart, channels: int, leads: int) -> None:
     """Refuse weights that do not fit, or that are too many."""
     inputs, plans = len(part.spans_steps) * channels + 1, 2 * len(part.plannable)
     _check_shape("coupling.weights", part.weights, (leads, channels, inputs))
     _check_shape("coupling.effects", part.effects, (leads, channels, plans))
-    if leads * channels * (inputs + plans) > OFFSETS_MAX:
+    if coupling_weights(leads, channels, len(part.spans_steps), len(part.plannable)) > OFFSETS_MAX:
         raise ValueError(f"forecaster.coupling has more than {OFFSETS_MAX} weights")
     _check_indices("coupling.plannable", part.plannable, channels)
 
@@ -1145,8 +1161,7 @@ def _check_commands(part: CommandsPart, channels: Sequence[Channel], leads: int)
         _check_shape("commands.weights", part.weights, (leads, scored, spans * columns + 1))
     _check_shape("commands.expected", part.expected, (plans, leads, spans + 1))
     _check_shape("commands.response", part.response, (scored, plans, len(part.taps_steps)))
-    given = leads * (scored * (spans * columns + 1) + plans * (spans + 1))
-    if given + scored * plans * len(part.taps_steps) > OFFSETS_MAX:
+    if command_weights(leads, scored, spans, columns, plans, len(part.taps_steps)) > OFFSETS_MAX:
         raise ValueError(f"forecaster.commands has more than {OFFSETS_MAX} weights")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
+# not from np.finfo: on 32-bit Arm, which has no subnormal numbers, it warns in each process
+FLOAT32_MAX: Final = (2 - 2**-23) * 2.0**127
+FLOAT32_TINY: Final = 2.0**-126  # the least normal number
 Bool = npt.NDArray[np.bool_]
 Uint8 = npt.NDArray[np.uint8]
 

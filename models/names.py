@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from models.formats.cells import IGNORED, TIME
+
 # one level of an MQTT topic: a site, gateway, stream, input or key
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 
@@ -15,6 +17,21 @@ GROUP: Final = r"^[A-Za-z_][A-Za-z0-9_.\-]*$"  # a group of the operating system
 CLIENT_ID: Final = "^[!-~]{1,200}$"  # at an MQTT broker
 LANGUAGE: Final = r"^[a-z]{2}[a-z0-9\-]*$"  # as in BCP 47, in lower case
 DIGEST: Final = r"^[0-9a-f]{64}$"  # sha256
+
+
+def usable_channel(name: str) -> str:
+    """Check the name of a channel; a bundle may have one that was allowed earlier.
+
+    Raises:
+        ValueError: inputs and recordings mean another column by it.
+
+    """
+    if name == TIME:
+        raise ValueError("'time' is the column of the times: give the channel another name")
+    if name == IGNORED:
+        raise ValueError("'-' is a column that is left out: give the channel another name")
+    return name
+
 
 ALLOWED: Final[Mapping[str, str]] = {  # by pattern
     CHANNEL: "letters, digits, '_', '.' and '-'",

@@ -53,7 +53,17 @@ from models.manifest import (
     check_novelty,
     check_resolution,
 )
-from models.messages import ALL, Bool, Event, Float32, Float64, Int64, Samples
+from models.messages import (
+    ALL,
+    FLOAT32_MAX,
+    FLOAT32_TINY,
+    Bool,
+    Event,
+    Float32,
+    Float64,
+    Int64,
+    Samples,
+)
 from models.names import NOVELTY
 from models.score_tail import ScoreTail
 from models.season_forecast import SeasonForecast, part_of, season_steps
@@ -71,7 +81,6 @@ REFIT_ENTRIES: Final = 50  # entries between two fits of the tail
 _SCORE_MAX = 10.0  # higher scores carry no more information about the tail
 _TAIL_NUMBERS = 2 * len(BODY_SHARES) + 3
 WIDER_MAX: Final = 10.0  # additional factor of the limits before the first entry
-_LEAST, _LARGEST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 RESOLUTION: Final = 1e-6  # relative to a value; float32 cannot represent smaller differences
 
 Int32 = npt.NDArray[np.int32]
@@ -143,7 +152,7 @@ def entry_samples(history_s: float, period_s: float, entries: int, update_sample
     return 1 if samples <= 1 else math.ceil(samples / update_samples) * update_samples
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Season:
     """The usual value at each time of the season: ``B`` bins, ``R`` scored channels."""
 
@@ -165,7 +174,7 @@ class Season:
         )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class NoveltyState:
     """The memory of one stream, of constant size. A row is a scored channel in a view.
 
@@ -483,7 +492,7 @@ class Novelty(Watcher[NoveltyState]):
         least = max(float(self._resolution[channel]), RESOLUTION * value)
         wide = self._settings.reach * self._widened(count, VIEWS[row // len(self._scored)])
         state.middle[row] = (high + low) / 2
-        state.limit[row] = np.clip(max(wide * (high - low) / 2, least), _LEAST, _LARGEST)
+        state.limit[row] = np.clip(max(wide * (high - low) / 2, least), FLOAT32_TINY, FLOAT32_MAX)
 
     def _widened(self, count: int, view: str) -> float:
         """Return the factor by which ``count`` entries widen the limits of a view.

@@ -30,7 +30,7 @@ class Life(NamedTuple):
     quantiles: Float64  # (Q,) rising, in unit
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class LifeState:
     """What is known of one machine.
 

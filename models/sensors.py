@@ -30,7 +30,7 @@ class SensorRuns(NamedTuple):
         return SensorRuns(self.stuck[:, column], self.missing[:, column])
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class SensorState:
     """The runs in progress of ``N`` streams."""
 

@@ -35,7 +35,7 @@ _LATER = ("learning", "fixed")
 _FORECAST, _PENDING, _STEPS = "forecast", "forecast.pending", "forecast.history."
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class State:
     """The state of scoring of ``N`` streams of one bundle between two calls.
 

@@ -35,7 +35,7 @@ class Errors(NamedTuple):
     whole: bool  # whether no value was missing or clipped
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class TelemanomState:
     """The memory of ``N`` streams, of constant size. ``H`` is the horizon in samples."""
 

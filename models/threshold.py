@@ -77,7 +77,7 @@ class Exceedance(NamedTuple):
         )
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class ThresholdState:
     """The bounded memory of ``N`` streams, each with ``R`` rows of errors."""
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from agent.rescue.belongings import CREDENTIAL_NAMES
+
 ROOT = Path(__file__).resolve().parent.parent
 FILE = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = FILE["project"]
@@ -321,3 +323,22 @@ def test_make_test_runs_each_file_of_tests_once() -> None:
     for file in (ROOT / "tests").rglob("test_*.py"):
         found = [part for part in parts if file == part or part in file.parents]
         assert len(found) == 1, f"{file}: {found}"
+
+
+@pytest.mark.parametrize("script", ["scripts/deb/postrm", "scripts/install-gateway"])
+def test_a_purge_removes_the_credentials_of_the_unit_and_no_others(
+    script: str, tmp_path: Path
+) -> None:
+    """It runs the lines of the script that remove them, in folders of the test."""
+    text = (ROOT / script).read_text()
+    (loop,) = re.findall(r"for one in password .*?done", text, re.DOTALL)
+    assert text.count("credstore") == loop.count("credstore")
+    folders = [tmp_path / "etc" / name for name in ("credstore", "credstore.encrypted")]
+    others = ["mqtt.other", "mqtt.password.old", "mqtt.signature", "mqtt", "broker.password"]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in (*CREDENTIAL_NAMES, *others):
+            (folder / name).touch()
+    subprocess.run(["sh", "-euc", loop.replace("/etc/", f"{tmp_path}/etc/")], check=True)
+    for folder in folders:
+        assert sorted(file.name for file in folder.iterdir()) == sorted(others)

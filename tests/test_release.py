@@ -99,6 +99,22 @@ def test_a_wheel_lists_what_of_others_it_contains(wheel: Path) -> None:
     }
 
 
+def test_the_list_of_a_package_has_what_its_wheel_contains(tmp_path: Path, wheel: Path) -> None:
+    of_wheel, file = tmp_path / "wheel.json", tmp_path / "package.json"
+    with zipfile.ZipFile(wheel) as archive:
+        of_wheel.write_bytes(archive.read(f"{INFO}sboms/fieldwatch.cdx.json"))
+    locked = ROOT / "requirements" / "gateway-3.11.txt"
+    listed = [sys.executable, "-W", "ignore", "-m", "cyclonedx_py", "requirements"]
+    of_project = ["--pyproject", str(ROOT / "pyproject.toml"), "--output-reproducible"]
+    subprocess.run([*listed, *of_project, "--output-file", str(file), str(locked)], check=True)
+    before = json.loads(file.read_text())
+    assert run("add_parts.py", file, of_wheel).returncode == 0
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(file.read_text()) is None
+    after = json.loads(file.read_text())
+    assert after["components"][:-1] == before["components"]
+    assert after["components"][-1]["purl"] == "pkg:npm/uplot@1.6.32"
+
+
 @pytest.fixture
 def release(tmp_path: Path) -> Path:
     """A release with two files; ``release.key`` beside it has signed it."""

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
 from models.columns import Sought
 from models.environment import Names, Override, overrides
@@ -50,7 +50,7 @@ from models.manifest import (
     check_intervals,
     check_levels,
 )
-from models.names import BUNDLE, CHANNEL
+from models.names import BUNDLE, CHANNEL, usable_channel
 from models.printable import printable
 from models.settings import Table, dotted, explain, nearest, refusal
 from models.toml import Location, read_toml
@@ -115,11 +115,11 @@ class FamilyTable(Table):
 class ColumnTable(Table):
     """A column of the recordings."""
 
-    name: str = Field(
+    name: Annotated[str, AfterValidator(usable_channel)] = Field(
         min_length=1,
         max_length=64,
         pattern=CHANNEL,
-        description="Name in alarms, messages and `agent.toml`",
+        description="Name in alarms, messages and `agent.toml`; not time",
     )
     unit: str = Field("", max_length=16, description="Unit as shown to people, e.g. mm/s")
     low: Finite | None = Field(None, description="Lower values are rejected, in unit")

@@ -63,7 +63,7 @@ class Detection(NamedTuple):
         return None if self.event is None else self.event.opened - self.label.start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Judged:
     """The results of a bundle on one recording."""
 

@@ -69,7 +69,7 @@ class Gap(NamedTuple):
     end: float
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Examined:
     """The facts about the data of a configuration."""
 

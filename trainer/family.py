@@ -38,7 +38,7 @@ def unheard(network: str, epoch: Epoch) -> None:
     """Take no note of an epoch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(eq=False, frozen=True, slots=True, kw_only=True)
 class Job:
     """What is given to a training: the settings, and data that is prepared and split."""
 

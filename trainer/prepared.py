@@ -36,7 +36,7 @@ from trainer.forecast import bundle as forecasting
 from trainer.steps import Step
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Prepared:
     """The data of the recordings."""
 

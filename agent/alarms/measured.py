@@ -128,7 +128,7 @@ class MeasuredLimits:
 
     def take(self, samples: Samples, take_number: Callable[[], int]) -> list[Event]:
         """Return the events that samples, (n, C) in chronological order, open and close."""
-        values = samples.values.take(self._positions, axis=1)
+        values = samples.values[:, self._positions]
         if not self.active and not ((values > self._most) | (values < self._least)).any():
             return []
         if samples.quality is not None:

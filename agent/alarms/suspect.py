@@ -57,7 +57,7 @@ class Finding(NamedTuple):
     neighbours: tuple[int, ...]  # of ``machine``: the channels that are off
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Relations:
     """How the ``C`` channels of a stream move together in normal operation."""
 

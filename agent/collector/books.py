@@ -110,7 +110,14 @@ class Collected:
     def _shelved(self, keeping: SamplesKeeping) -> Shelved:
         from agent.collector.samples import Shelved  # loads numpy
 
-        return Shelved(self._path, self._database, self._site, self._keeping.bytes_max, keeping)
+        return Shelved(
+            self._path,
+            self._database,
+            self._site,
+            self._keeping.bytes_max,
+            keeping,
+            self.quarantine,
+        )
 
     def take_samples(self, chunk: Chunk, samples: Shelved) -> int:
         """Take in a chunk of samples with the next commit; return how many are new.

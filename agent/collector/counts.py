@@ -25,6 +25,9 @@ _TOLD: Final = {
     "conflict": "%d messages differ from the stored message with their number; both are kept, see"
     " fieldwatch-agent collected; the last one is %s",
     "unfiled": "samples not written to files, trying again (%d times): %s",
+    "chunks_damaged": "%d chunks of samples are damaged in the database, and now in the quarantine:"
+    " look with fieldwatch-agent collected DIRECTORY --cause damaged, and check the disk; the last"
+    " one is %s",
     "files_dropped": "%d files with samples dropped, %s",
 }
 
@@ -54,7 +57,7 @@ class Counts:
     def __init__(self) -> None:
         # new, far, repeated, corrected, conflict, gone, rejected, dropped, forgotten, twins,
         # overwritten; of samples: samples, chunks_repeated, samples_answered, samples_filed,
-        # samples_repeated, files_dropped
+        # samples_repeated, chunks_damaged, files_dropped
         self.counters: Counter[str] = Counter()
         self.rejected: Counter[Cause] = Counter()
         self._tallies = {name: _Tally(told) for name, told in _TOLD.items()}

@@ -3,9 +3,9 @@
     samples/gateway=gw-1/stream=pump-1/day=2026-11-30/081500-5e…-000000007001.parquet
 
 The columns are those of ``fieldwatch-agent export``: ``time``, the channels, ``fieldwatch:score``,
-and ``CHANNEL:quality`` for each channel. A value that was not measured is null. A file's name has
-the time and the number of its first sample, so what a power cut lets the collector write again
-replaces the same file.
+and ``CHANNEL:quality`` for each channel. A channel called ``time`` is in the column
+``channel:time``. A value that was not measured is null. A file's name has the time and the number
+of its first sample, so what a power cut lets the collector write again replaces the same file.
 
 Samples of answered requests are in files of their own. They have no number of the ring that would
 tell which of them are known, so their times do: a sample that a file of the day has is left out,
@@ -30,7 +30,7 @@ from agent.dialects.samples import Samples
 from models.errors import StoreError
 from models.files import replacing
 from models.formats.cells import TIME
-from models.formats.recording import QUALITY, SCORE
+from models.formats.recording import QUALITY, SCORE, column_of
 from models.messages import GOOD, QUALITIES, Int64
 from models.times import iso_time
 
@@ -144,7 +144,7 @@ def _encoded(parts: Sequence[Samples]) -> bytes:
     codes = {name: np.concatenate([_codes(part, name) for part in parts]) for name in names}
     for name in names:
         values = polars.Series(np.concatenate([_values(part, name) for part in parts]))
-        columns[name] = values.set(polars.Series(codes[name] != GOOD), None)
+        columns[column_of(name)] = values.set(polars.Series(codes[name] != GOOD), None)
     scores = polars.Series(np.concatenate([part.scores for part in parts]))
     columns[SCORE] = scores.fill_nan(None)
     words = polars.Series(QUALITIES, dtype=polars.Enum(QUALITIES))

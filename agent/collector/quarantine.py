@@ -1,4 +1,6 @@
-"""The quarantine: refused messages, and further bodies of one number, for a person to look at.
+"""The quarantine: refused messages, further bodies of one number, and damaged chunks.
+
+A person can look at them.
 
 Its space is bounded. Each gateway has a share per cause, and the whole has a share of the database.
 If a share is full, its oldest entries are deleted. So a flood displaces only entries of its kind.
@@ -24,7 +26,8 @@ _FREED_ROWS: Final = 10  # deleted at a time
 
 CONFLICT: Final = "conflict"
 CORRECTED: Final = "corrected"
-CAUSES: Final = (*get_args(Cause), CONFLICT, CORRECTED)
+DAMAGED: Final = "damaged"  # samples that cannot be read back from the database
+CAUSES: Final = (*get_args(Cause), CONFLICT, CORRECTED, DAMAGED)
 
 _SIZE: Final = "(length(body) + length(topic) + length(reason) + 300)"  # with its index entries
 _NUMBER: Final = "site = ? AND gateway = ? AND epoch = ? AND seq = ?"
@@ -58,10 +61,14 @@ class Quarantine:
         self._waiting: list[Entry] = []
         self._waiting_bytes = 0
         self._counts: Counter[str] = Counter()  # since the last commit
-        sizes = database.execute(
+        self.read_sizes()
+
+    def read_sizes(self) -> None:
+        """Read what is on the disk; call it if a transaction with ``write`` failed."""
+        sizes = self._database.execute(
             f"SELECT gateway, cause, sum{_SIZE} FROM quarantine WHERE site = ?"  # noqa: S608
             " GROUP BY gateway, cause",
-            [site],
+            [self._site],
         )
         self._sizes = {(gateway, cause): int(size) for gateway, cause, size in sizes}
 

@@ -17,6 +17,7 @@ from agent.store.ranges import Range, is_number, parse
 from agent.uplink.acknowledgements import GONE_MAX
 from models.errors import Unproven
 from models.printable import printable
+from models.times import iso_time
 
 if TYPE_CHECKING:
     from agent.dialects.samples import Samples
@@ -26,6 +27,7 @@ Cause = Literal[
     "too_large",
     "disagrees",
     "implausible",
+    "in_future",
     "no_room",
     "unsigned",
     "wrong_gateway",
@@ -33,6 +35,7 @@ Cause = Literal[
 ]
 
 SAMPLES: Final = "samples"
+AHEAD_S_MAX: Final = 86_400.0  # of samples, as by default of an input's lines (``ahead_max_s``)
 _EPOCH_CHARACTERS_MAX: Final = 64
 _RING: Final = re.compile("[0-9a-f]{4,32}", re.ASCII)
 _MERGED_MAX: Final = 10_000  # numbers in one message; a gateway merges 60 at most
@@ -175,6 +178,22 @@ def read_chunk(topic: str, head: bytes, data: bytes, site: str) -> Chunk:
         raise Refused("implausible", str(error)) from error
     source, of_ring = Source(place.gateway, epoch), Source(place.gateway, ring)
     return Chunk(source, place.stream, about, data, samples, of_ring, missed)
+
+
+def check_times(samples: Samples, now_s: float) -> None:
+    """Refuse samples from after tomorrow, which would make a file for each of their days.
+
+    Raises:
+        Refused: one is more than ``AHEAD_S_MAX`` ahead of this machine's clock, or that is wrong.
+
+    """
+    newest_s = float(samples.times.max())
+    if newest_s > now_s + AHEAD_S_MAX:
+        raise Refused(
+            "in_future",
+            f"it has a sample of {iso_time(newest_s)}, which is more than a day ahead of this"
+            " machine's clock: put the gateway's clock right, or this one's",
+        )
 
 
 def _is_ring(epoch: Any) -> bool:

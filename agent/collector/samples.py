@@ -12,17 +12,22 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from agent.collector import parquet
 from agent.collector.answers import Answered
-from agent.collector.reading import Chunk, Refused, Source
+from agent.collector.quarantine import DAMAGED, Entry, Quarantine
+from agent.collector.reading import SAMPLES, Chunk, Refused, Source, document_of
 from agent.collector.tidying import Keeping, Tidying
+from agent.dialects.dialect import SAMPLES_FOLLOW
 from agent.dialects.samples import CONTENT_BYTES_MAX, Samples, content_bytes, packed, unpacked
+from agent.dialects.topics import gateway_topic
 from agent.store.sqlite import Connection, errors_of, transaction
 from agent.uplink.acknowledgements import SAMPLES_MAX
+from models.errors import StoreError
+from models.printable import printable
 
 BYTES_MAX: Final = 64 * 2**20  # of chunks that are in no file yet
 SHARE: Final = 8  # they have this fraction (1/8) of the database's limit
@@ -68,6 +73,7 @@ class Shelved:
         site: of the gateways.
         bytes_max: the limit of the database's size; None: without one.
         keeping: how much of the files is kept.
+        quarantine: for chunks that were damaged in the database.
 
     """
 
@@ -78,8 +84,10 @@ class Shelved:
         site: str,
         bytes_max: int | None,
         keeping: Keeping,
+        quarantine: Quarantine,
     ) -> None:
         self._path, self._database, self._site = path, database, site
+        self._quarantine = quarantine
         self.bytes_max = BYTES_MAX if bytes_max is None else min(bytes_max // SHARE, BYTES_MAX)
         self._tidying = Tidying(path.parent / parquet.FOLDER, keeping)
         self._known: dict[_Of, _Known] = {}
@@ -88,6 +96,7 @@ class Shelved:
         self._recent: dict[Source, _Recent] = {}
         self._next_try_s = 0.0  # monotonic
         self.repeated = 0  # samples that were in a file already
+        self._damaged: list[Entry] = []  # chunks in the quarantine
         self._staged: dict[_Of, tuple[int, float]] = {  # bytes, and arrival of the oldest
             _Of(Source(gateway, epoch), stream): (size, oldest)
             for gateway, epoch, stream, size, oldest in database.execute(
@@ -255,33 +264,61 @@ class Shelved:
     def _file(self, of: _Of) -> int:
         with errors_of(self._path):
             rows = self._database.execute(
-                f"SELECT id, about, data FROM chunks WHERE {_OF} AND stream = ? ORDER BY id",  # noqa: S608
+                # as bytes: a text that is not UTF-8 is damage of one chunk, not of the database
+                f"SELECT id, CAST(about AS BLOB), data FROM chunks WHERE {_OF} AND stream = ?"  # noqa: S608
+                " ORDER BY id",
                 [self._site, *of.source, of.stream],
             )
             samples: list[Samples] = []
+            damaged: list[Entry] = []
             last, size = 0, 0
             for number, about, data in rows:
-                said: dict[str, Any] = json.loads(about)
-                size += content_bytes(said["n"], len(said["channels"]))
-                if samples and size > _CONTENT_BYTES_MAX - CONTENT_BYTES_MAX:
+                if size > _CONTENT_BYTES_MAX - CONTENT_BYTES_MAX:
                     break
-                samples.append(unpacked(said, data))
+                try:
+                    samples.append(unpacked(document_of(about), data))
+                    size += content_bytes(len(samples[-1].times), len(samples[-1].channels))
+                except (ValueError, RecursionError) as error:
+                    damaged.append(self._entry(of, str(error), about + SAMPLES_FOLLOW + data))
+                    size += damaged[-1].size_bytes
                 last = number
         count = sum(len(some.times) for some in samples)
         repeated = parquet.write(self._path.parent, of.source, of.stream, samples)
-        with transaction(self._database, self._path):
-            left = self._forget(of, last, count - repeated)
+        self._forget_in_files(of, last, count - repeated, damaged)
         if of.source.epoch == parquet.ANSWERED and (known := self._known.get(of)) is not None:
             self._known[of] = known._replace(samples=known.samples + count - repeated)
+        self.repeated += repeated
+        return count
+
+    def _entry(self, of: _Of, why: str, body: bytes) -> Entry:
+        topic = gateway_topic(self._site, of.source.gateway, f"{SAMPLES}/{of.stream}")
+        reason = f"damaged in {self._path.name}, and in no file: {printable(why)}"
+        return Entry(of.source.gateway, DAMAGED, reason, topic, body)
+
+    def _forget_in_files(self, of: _Of, last: int, filed: int, damaged: Sequence[Entry]) -> None:
+        """Delete the chunks up to one; the damaged ones move to the quarantine with that."""
+        for entry in damaged:
+            self._quarantine.add(entry)
+        try:
+            with transaction(self._database, self._path):
+                self._quarantine.write()
+                left = self._forget(of, last, filed)
+        except StoreError:
+            self._quarantine.read_sizes()
+            raise
         if left[0] is None:
             del self._staged[of]
         else:
             self._staged[of] = left
-        self.repeated += repeated
-        return count
+        self._damaged += damaged
+
+    def damaged(self) -> list[Entry]:
+        """Return the chunks that were damaged in the database since the last call."""
+        damaged, self._damaged = self._damaged, []
+        return damaged
 
     def _forget(self, of: _Of, last: int, filed: int) -> Any:
-        """Delete the chunks up to one, which are in files, within the caller's transaction.
+        """Delete the chunks up to one, within the caller's transaction.
 
         Return size and arrival of those that are left.
         """

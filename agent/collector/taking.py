@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 from agent.collector.answers import is_answer, read_answer
@@ -15,6 +16,7 @@ from agent.collector.reading import (
     Message,
     Refused,
     Status,
+    check_times,
     gateway_of,
     is_of_samples,
     read_chunk,
@@ -83,6 +85,7 @@ class Taking:
             if self._enrolled is not None:
                 self._enrolled.check(topic, head)
             chunk = read_chunk(topic, head, data, self._site)
+            check_times(chunk.samples, time.time())
             new = collected.take_samples(chunk, collected.samples)
             self._counters["samples"] += new
             self._counters["chunks_repeated"] += not new
@@ -100,6 +103,7 @@ class Taking:
                 self._enrolled.check(topic, body)
             answered = read_answer(topic, body, self._site)
             if answered is not None:
+                check_times(answered.samples, time.time())
                 collected.samples.take_answer(answered)
                 self._counters["samples_answered"] += len(answered.samples.times)
         except Refused as error:
@@ -115,6 +119,8 @@ class Taking:
         except StoreError as error:
             self._counts.tell_of("unfiled", str(error))
             return False
+        for entry in collected.samples.damaged():
+            self._counts.add("chunks_damaged", f"{entry.topic}: {entry.reason}")
         self._counters["samples_filed"] += count
         self._counters["samples_repeated"] = collected.samples.repeated
         if dropped:

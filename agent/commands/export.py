@@ -25,7 +25,7 @@ from agent.store.reader import Reader, Stored
 from models.errors import ConfigError, DataError, StoreError
 from models.files import replacing
 from models.formats.cells import TIME
-from models.formats.recording import QUALITY, SCORE
+from models.formats.recording import QUALITY, SCORE, column_of
 from models.messages import GOOD, MISSING, QUALITIES, Bool, Float32, stored_samples
 from models.printable import printable
 from models.times import iso_time
@@ -139,7 +139,7 @@ class _Rows:
     def header(self) -> bytes:
         """Return the line of the columns' names."""
         shown = [printable(name) for name in self._names]
-        columns = [TIME, *shown, SCORE, *(f"{name}{QUALITY}" for name in shown)]
+        columns = [TIME, *map(column_of, shown), SCORE, *(f"{name}{QUALITY}" for name in shown)]
         return f"{','.join(columns)}\n".encode()
 
     def lines(self, number: int, chunk: Stored, inside: Bool) -> bytes | None:

@@ -21,7 +21,7 @@ from models.manifest import (
     Reach,
     check_novelty,
 )
-from models.names import CHANNEL
+from models.names import CHANNEL, usable_channel
 from models.settings import Table
 from models.times import unix_s
 from models.validation import AfterValidator, Field, model_validator
@@ -50,7 +50,9 @@ Instant = Annotated[str, AfterValidator(_instant)]  # RFC 3339
 class BaselineChannelTable(Table):
     """One channel of a stream without a bundle."""
 
-    name: str = Field(min_length=1, max_length=64, pattern=CHANNEL, description="Unique")
+    name: Annotated[str, AfterValidator(usable_channel)] = Field(
+        min_length=1, max_length=64, pattern=CHANNEL, description="Unique; not time"
+    )
     unit: str = Field("", max_length=16, description="As shown to people, e.g. mm/s")
     low: Finite | None = Field(None, description="A reading below this is rejected, in unit")
     high: Finite | None = Field(None, description="A reading above this is rejected, in unit")

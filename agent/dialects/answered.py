@@ -24,10 +24,9 @@ from agent.dialects.samples import (
     channel_names,
     content_bytes,
 )
-from models.messages import GOOD, QUALITIES, Float32, Float64, Int64, Uint8
+from models.messages import FLOAT32_MAX, GOOD, QUALITIES, Float32, Float64, Int64, Uint8
 
 _PER_S: Final = 1e6
-_FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 
 
 def rows_of(times: Float64, scores: Float32, values: Float32) -> list[list[float | None]]:
@@ -84,7 +83,7 @@ def _table(rows: Any, width: int) -> Float64:
     if content_bytes(len(rows), width - 2) > CONTENT_BYTES_MAX:
         raise Refused(f"more than {CONTENT_BYTES_MAX} bytes of samples")
     table = np.array(rows, np.float64).reshape(-1, width)
-    if (np.abs(table[:, 1:]) > _FLOAT32_MAX).any():
+    if (np.abs(table[:, 1:]) > FLOAT32_MAX).any():
         raise Refused("it has a number that is no float32")
     return table
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,9 +31,7 @@ from agent.parsing.rejects import Cause, Reject, Rejects
 from models.formats.encodings import is_utf16, transcoded
 from models.formats.times import TIME_MAX
 from models.manifest import Channel
-from models.messages import Bool, Float32, Float64, Readings
-
-_FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
+from models.messages import FLOAT32_MAX, Bool, Float32, Float64, Readings
 
 
 class _Source(Protocol):
@@ -163,8 +161,8 @@ class LineParser:
         self._low = _limits((channel.low for channel in channels), -np.inf)
         self._high = _limits((channel.high for channel in channels), np.inf)
         # values beyond float32 are not clean
-        self._clean_low = np.maximum(self._low, -_FLOAT32_MAX)[None]  # (1, C), as a line's values
-        self._clean_high = np.minimum(self._high, _FLOAT32_MAX)[None]
+        self._clean_low = np.maximum(self._low, -FLOAT32_MAX)[None]  # (1, C), as a line's values
+        self._clean_high = np.minimum(self._high, FLOAT32_MAX)[None]
         expect(settings, "channels", settings.channels or (), self._names)
         self._foreign = _foreign(settings.channels, self._names)
         self.ahead_max_s = math.inf if settings.ahead_max_s is None else settings.ahead_max_s

@@ -195,6 +195,8 @@ class Fleet:
         streams = np.concatenate([streams for streams, _ in self._taken])
         known = ~np.isnan(np.concatenate([values for _, values in self._taken]))
         self._taken.clear()
+        # a 32-bit machine counts no other integers
+        streams = streams.astype(np.intp, copy=False)
         counts = np.bincount(streams, known.sum(axis=1), len(self.streams)).tolist()
         for stream, count in zip(self.streams, counts, strict=True):
             stream.counters["readings"] += int(count)
@@ -232,5 +234,6 @@ def _rows(array: npt.NDArray[_Number]) -> npt.NDArray[_Number]:
 
 def _by_stream(streams: Int64, count: int) -> tuple[Int64, list[tuple[int, int]]]:
     """Return the order that groups rows by stream, and the begin and end of each group."""
-    ends = np.cumsum(np.bincount(streams, minlength=count)).tolist()
+    native = streams.astype(np.intp, copy=False)  # a 32-bit machine counts no others
+    ends = np.cumsum(np.bincount(native, minlength=count)).tolist()
     return np.argsort(streams, kind="stable"), list(itertools.pairwise([0, *ends]))

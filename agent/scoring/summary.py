@@ -30,7 +30,7 @@ class _Doubts:
     uncertain: int = 0  # scored samples with an unmeasured value
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Interval:
     """The current interval so far; ``known`` to ``squares`` have one value per channel."""
 

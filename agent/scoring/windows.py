@@ -118,7 +118,7 @@ class _Buffer:
         return _joined([self._block.part(self._at), self._block.part(0, self._at)])
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Growing:
     """A window that is not complete, or not written since it is."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from agent.mqtt.credentials import CERTIFICATE, KEY, PASSWORD
+from agent.rescue.belongings import CREDENTIAL_NAMES
 from agent.setup.place import CannotWrite, Place, make_directory
 from models.files import read_file, replace, sync_directory
 
@@ -79,7 +80,8 @@ def _store(place: Place, name: str, secret: bytes, way: Way) -> Path:
 
 def _tell_unit(place: Place) -> None:
     """Write the unit's drop-in: it names the credentials that are to be decrypted."""
-    names = sorted(file.name for file in place.encrypted.glob("mqtt.*"))
+    # not mqtt.*, which other services may use, too
+    names = sorted(name for name in CREDENTIAL_NAMES if (place.encrypted / name).is_file())
     if not names:
         place.drop_in.unlink(missing_ok=True)
         return

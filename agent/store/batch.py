@@ -31,7 +31,7 @@ COUNTER: Final = "counter/"  # prefix of the keys of ``meta`` that hold a counte
 EVICTION: Final = ("health", "summary", "transition", "alarm")  # in this order, oldest first
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Batch:
     """The contents of one commit; the loop fills it."""
 

@@ -39,7 +39,7 @@ class Row(NamedTuple):
     data: bytes
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Open:
     """A block or an hour that is not written yet."""
 

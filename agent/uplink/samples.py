@@ -60,7 +60,7 @@ class _Chunk:
     taken_s: float | None = None  # monotonic; None: the broker does not have it
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Pass:
     """The part of the ring that is being sent."""
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Final, NamedTuple
 
-from models.formats.cells import IGNORED, MISSING_WORDS, Decimal, has_decimal_comma
+from models.formats.cells import IGNORED, MISSING_WORDS, TIME, Decimal, has_decimal_comma
 from models.formats.encodings import Encoding, as_utf8
 from models.formats.header import Preamble, Wanted, looks_like_names, names_in
 from models.formats.lines import ends_with_cr, whole_lines
@@ -16,9 +16,15 @@ from models.formats.times import ELAPSED
 # in recordings from gateways; no channel's name has a colon
 SCORE: Final = "fieldwatch:score"
 QUALITY: Final = ":quality"  # after the channel's name
+_OF_TIME: Final = "channel:time"  # of a channel that an older bundle or another sender calls so
 
 _READ_BYTES: Final = 65536
 _LOOKED_AT: Final = 1000  # rows, for the decimal sign
+
+
+def column_of(channel: str) -> str:
+    """Return the column of a channel in a recording that has its times in ``time``."""
+    return _OF_TIME if channel == TIME else channel
 
 
 class Long(NamedTuple):

@@ -37,14 +37,15 @@ keyring_of_ubuntu() {
 
 # emulate ARCH registers qemu-user with this kernel, as its package does: programs of ARCH then run in every root
 emulate() {
-    local qemu machine binfmt=/proc/sys/fs/binfmt_misc
+    local qemu tools binfmt=/proc/sys/fs/binfmt_misc
     [ "$1" != "$(dpkg --print-architecture)" ] || return 0
     case $1 in
-        arm64) qemu=aarch64 ;;
-        armhf) qemu=arm ;;
+        arm64) qemu=aarch64 tools=aarch64-linux-gnu ;;
+        armhf) qemu=arm tools=arm-linux-gnueabihf ;;
         *) fail "no emulation of $1: arm64 or armhf" ;;
     esac
-    scripts/get-parts "qemu-$qemu-static:qemu-user-static"
+    # mmdebstrap asks arch-test, and build-deb strips with the tools of the architecture
+    scripts/get-parts "qemu-$qemu-static:qemu-user-static" arch-test "$tools-strip:binutils-$tools"
     [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt
     [ -e "$binfmt/qemu-$qemu" ] || cat "/usr/lib/binfmt.d/qemu-$qemu.conf" >$binfmt/register
     grep --quiet '^flags: .*F' "$binfmt/qemu-$qemu" ||

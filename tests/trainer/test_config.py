@@ -128,6 +128,8 @@ def test_features_need_their_source_and_no_column(tmp_path: Path) -> None:
             "intervals of 7 quantiles, 601 scored channels and 8 leads learn 1077",
         ),
         (GOOD + "[fit]\nlearning_rate = 1e9\n", "fit.learning_rate = 1000000000.0: must be at"),
+        (GOOD.replace('"flow"', '"time"'), "data.channels[0].name = 'time': 'time' is the column"),
+        (GOOD.replace('"flow"', '"-"'), "data.channels[0].name = '-': '-' is a column"),
         (GOOD + "[threshold]\nadapt_samples = 0\n", "threshold.adapt_samples = 0"),
         (GOOD + "[severities]\nhigh = 0.1\n", "severities: high 0.1 is above medium"),
         (GOOD + '[parity]\nquantizations = ["int4"]\n', "parity.quantizations[0] = 'int4'"),

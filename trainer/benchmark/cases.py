@@ -40,7 +40,7 @@ class Unit(NamedTuple):
     seconds: Sequence[float] = ()  # time of each sample, if the samples are not one period apart
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Case:
     """The data for one network, such as a NASA channel or a bearing."""
 
@@ -53,7 +53,7 @@ class Case:
     goes_on: bool = False  # whether a unit follows the training array without a break
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Benchmark:
     """A data set with its protocol."""
 

@@ -60,7 +60,7 @@ class EttConfig(Table):
     forecast: ForecastTable = ForecastTable()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Outcome:
     """The result for one horizon."""
 

@@ -24,7 +24,7 @@ from trainer.workers import Finished
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Run:
     """The channels of a run with one seed: open, finished or failed.
 

@@ -57,7 +57,7 @@ class Learnt(NamedTuple):
     seen: prepare.Series  # of a training part; for the ranges of activations
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Rest:
     """What the evaluation needs besides the bundle."""
 

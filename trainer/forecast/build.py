@@ -68,7 +68,7 @@ class Form(NamedTuple):
         return Forecaster(whole, ForecastNetwork(self.network, runtime))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class BuiltForecaster:
     """The result of the training: the forecaster that ships, and its float32 form."""
 

@@ -36,7 +36,7 @@ from trainer.forecast.windows import steps
 from trainer.seal import assemble
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(eq=False, frozen=True, slots=True)
 class Foretold:
     """The accuracy of the forecaster on the test part."""
 

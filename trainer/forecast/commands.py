@@ -26,7 +26,7 @@ import numpy as np
 from models import coupling as inputs
 from models.commands import encoded, lagged, own_inputs
 from models.intervals import between
-from models.manifest import Channel, CommandsPart
+from models.manifest import OFFSETS_MAX, Channel, CommandsPart, command_weights
 from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
 from trainer.forecast import calibrate, coupling
@@ -112,6 +112,23 @@ class Judgement(NamedTuple):
         """The commands that ship."""
         return sorted({*self.history.chosen, *self.plan.chosen})
 
+    def weights(self, scored: int, settings: ForecastTable) -> int:
+        """Return the most weights that ship, whatever the context is."""
+        if not self.chosen:
+            return 0
+        return command_weights(
+            len(coupling.leads_of(settings)),
+            scored,
+            len({*settings.coupling.spans_steps}) + 1,
+            len(self.columns.of(self.chosen)),
+            len(self.columns.of(self.plan.chosen)),
+            len(_taps(settings)),
+        )
+
+    def withdraw(self) -> Judgement:
+        """Return it without what would ship."""
+        return self._replace(history=self.history.withdraw(), plan=self.plan.withdraw(), added=[])
+
     def as_planned(self, plan: Plan) -> Judgement:
         """Return it with the channels that respond to a plan."""
         if not self.plan.chosen:
@@ -155,7 +172,8 @@ def judge(
     known = levels_of(recorded.learn, settings.coupling.levels_max)
     forms: list[list[list[float]]] = [[[] for _ in known], *([known] if any(known) else [])]
     found = [_judged(recorded, form, trials, channels, plannable, settings) for form in forms]
-    return max(found, key=lambda one: one.history.gain + one.plan.gain)
+    fitting = [one for one in found if one.weights(channels, settings) <= OFFSETS_MAX]
+    return max(fitting or found, key=lambda one: one.history.gain + one.plan.gain)
 
 
 def levels_of(values: Float32, most: int) -> list[list[float]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from models.manifest import Channel, CommandsPart, CouplingPart
+from models.manifest import OFFSETS_MAX, Channel, CommandsPart, CouplingPart
 from models.messages import Float32
 from trainer.config import ForecastTable
 from trainer.forecast import commands, coupling, held, maps, origins
@@ -70,6 +70,7 @@ class Corrected(NamedTuple):
     held: Held
     commands: commands.Judgement | None = None  # None: they were not tried
     commands_part: CommandsPart | None = None
+    left_out: tuple[str, ...] = ()  # what was not tried or does not ship, as it is too large
 
     @property
     def adds(self) -> bool:
@@ -83,7 +84,7 @@ class Corrected(NamedTuple):
             "coupling": None if self.coupling is None else self.coupling.as_json(),
             "commands": None if self.commands is None else self.commands.as_json(names),
             "held": self.held.as_json(names),
-        }
+        } | ({"left_out": list(self.left_out)} if self.left_out else {})
 
 
 def corrected(
@@ -128,6 +129,10 @@ def _coupled(
     if not settings.coupling.tried or len(rolled) < 2 or count < 2:
         return none
     learn, held_out = (_steps(part, channels, settings) for part in (parts.learn, parts.calibrate))
+    if (size := coupling.weights(count, len(learn.plannable), settings)) > OFFSETS_MAX:
+        told = _too_large("the coupling of the channels", size)
+        say(told)
+        return none._replace(left_out=(told,))
     trials = coupling.trials(rolled, plain, choice.weights, settings)
     found = coupling.judge(trials, learn, count, settings)
     say(_line(f"coupling of the channels, penalty {found.penalty:g}", found.trial))
@@ -176,6 +181,11 @@ def _commanded(
     found = commands.judge(recorded, trials, count, wanted, settings)
     for line in _command_lines(found):
         say(line)
+    if (size := found.weights(count, settings)) > OFFSETS_MAX:
+        told = _too_large("the part of the commands", size)
+        say(told)
+        found = found.withdraw()
+        before = before._replace(left_out=(*before.left_out, told))
     if not found.chosen:
         return before._replace(commands=found)
     closed = coupling.trimmed(closed_form(before.cut.train, choice, settings), settings)
@@ -221,6 +231,14 @@ def _to_fit(
     errors = coupling.to_fit(cut.train, closed, settings, kept)
     places = cut.calibrate.some(maps.WINDOWS_MAX)
     return errors, coupling.errors_at(cut.calibrate, places, closed, kept)
+
+
+def _too_large(what: str, size: int) -> str:
+    return (
+        f"{what} is left out: it would have {size} weights, and a bundle has room for"
+        f" {OFFSETS_MAX}. Score fewer channels, or set fewer coupling.spans_steps or"
+        " intervals.leads"
+    )
 
 
 def _line(what: str, trial: Trial) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 
 from models import coupling
 from models.intervals import between
-from models.manifest import CouplingPart
+from models.manifest import CouplingPart, coupling_weights
 from models.messages import Bool, Float32, Float64
 from trainer.config import ForecastTable
 from trainer.forecast import calibrate, maps, origins, stack
@@ -188,6 +188,12 @@ def adds_enough(before: Trial, after: Trial, settings: ForecastTable) -> bool:
     """
     without, with_it = np.array(before.network), np.array(after.network)
     return weighed(without, with_it, after.share, settings.choice).ships
+
+
+def weights(channels: int, plannable: int, settings: ForecastTable) -> int:
+    """Return the most weights that a coupling can have, whatever the context is."""
+    sizes = len({*settings.coupling.spans_steps}) + 1
+    return coupling_weights(len(leads_of(settings)), channels, sizes, plannable)
 
 
 def trimmed(closed: Float32, settings: ForecastTable) -> Float32:

@@ -29,7 +29,7 @@ PERIOD_PENALTY = 0.01  # in mean squares of a step; the map has few weights
 BATCH = 2048
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Moments:
     """Sums of products over windows: of the contexts, and of contexts and futures."""
 

@@ -4,12 +4,14 @@
              └─> linear path ───────────────────────────────│───┘            │
                                                             └─> widths ──────┘
 
-Each row is one series, normalised (see ``models.forecaster``). The **linear path** is the mix of
-best closed forms (see ``trainer.forecast.maps``); its weights are fixed. The encoder
-learns the residual of the path. It follows PatchTST (Nie et al., ICLR 2023), with normalisation
-before each block and learned positions. Its inputs are distances from the last value. A share of
-its output is added to the path (``on_top``). If the gain is too small (see
-``trainer.forecast.stack``), the path ships alone.
+Each row is one series, normalised (see ``models.forecaster``): without a plan, networks that saw
+all channels gained nothing that lasts over coupling and commands in closed form
+(``docs/benchmarks.md``, "The Transformer with all channels"). The **linear path** is the mix of
+best closed forms (see ``trainer.forecast.maps``); its weights are fixed. The encoder learns the
+residual of the path. It follows PatchTST (Nie et al., ICLR 2023), with normalisation before each
+block and learned positions. Its inputs are distances from the last value. A share of its output is
+added to the path (``on_top``). If the gain is too small (see ``trainer.forecast.stack``), the path
+ships alone.
 
 Quantiles cannot cross, because each lies a positive width from the one nearer to the median. The
 widths share a narrow layer: ``quantiles × horizon`` outputs of the whole encoder would take up most
@@ -51,7 +53,7 @@ def residual_network(settings: ForecastTable) -> Any:
     """
     context = keras.Input((settings.longest_steps,), name="context")
     patches = _patches(context - context[:, -1:], settings)
-    encoded = keras.layers.Flatten()(_encoder(patches, settings))
+    encoded = keras.layers.Flatten()(encoder(patches, settings))
     small = keras.initializers.RandomNormal(stddev=0.01)
     median = keras.layers.Dense(settings.horizon_steps, kernel_initializer=small)(encoded)
     return keras.Model(context, {"quantiles": _quantiles(median, encoded, settings)})
@@ -106,8 +108,8 @@ def _patches(context: Any, settings: ForecastTable) -> Any:
     return keras.layers.Reshape((count, size))(context[:, context.shape[1] - count * size :])
 
 
-def _encoder(patches: Any, settings: ForecastTable) -> Any:
-    """Return the encoded patches, (B, N, D)."""
+def encoder(patches: Any, settings: ForecastTable) -> Any:
+    """Return the encoded patches (B, N, D) of patches or other tokens (B, N, F)."""
     network = settings.network
     drop = keras.layers.Dropout
     flow = drop(network.dropout)(Positions()(keras.layers.Dense(network.d_model)(patches)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,8 @@ def _plainly(network: Mapping[str, Any]) -> str:
 
 def commands(metrics: Mapping[str, Any]) -> Iterator[str]:
     """Yield what each channel that is not scored is worth as an input, if there are any."""
+    for told in metrics.get("left_out", ()):
+        yield f"<p>{html.escape(told[:1].upper() + told[1:])}.</p>"
     found = metrics["commands"]
     if found is None:
         return

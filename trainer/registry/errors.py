@@ -29,6 +29,12 @@ class InUse(RegistryError):
     exit_code = 65
 
 
+class Overtaken(RegistryError):
+    """Somebody else changed the champion meanwhile; the text says what to do."""
+
+    exit_code = 65
+
+
 class NotComparable(RegistryError):
     """The versions of a stream cannot be compared fairly; the text says what is needed."""
 

@@ -6,7 +6,7 @@ import os
 import pwd
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +14,7 @@ from models.bundle import Bundle
 from models.errors import DataError
 from models.shown import shown
 from trainer.registry import records
-from trainer.registry.errors import NotComparable, NotInRegistry
+from trainer.registry.errors import NotComparable, NotInRegistry, Overtaken
 from trainer.registry.records import CHALLENGER, CHAMPION, Version
 from trainer.registry.registry import Registry
 from trainer.registry.settings import PromotionTable
@@ -104,6 +104,7 @@ def promote(
 
     Raises:
         NotInRegistry: there is no such stream or version.
+        Overtaken: somebody else changed the champion meanwhile; nothing is promoted.
         NotComparable: too little is left that no version has seen, or a version does not say what
             it has seen.
         DataError: a recording cannot be used.
@@ -130,6 +131,7 @@ def force(registry: Registry, stream: str, number: int, reason: str) -> Decision
 
     Raises:
         NotInRegistry: there is no such stream or version.
+        Overtaken: somebody else changed the champion meanwhile; nothing is promoted.
 
     """
     versions = _versions(registry, stream, number)
@@ -312,24 +314,44 @@ def _gain(before: float, after: float, rules: PromotionTable) -> float:
 
 
 def _store(registry: Registry, decision: Decision, versions: Sequence[Version]) -> None:
-    """Keep the decision with the versions that it is about, then move the aliases."""
+    """Keep the decision with the versions that it is about, then move the aliases.
+
+    Raises:
+        Overtaken: the champion changed since it was looked up; the aliases are not moved. If that
+            was after the decision was kept, another one is kept that says so.
+
+    """
+    registry.check_champion(decision.stream, decision.champion, decision.chosen)
     kept = next(
         each
         for number in (decision.chosen, versions[0].number)
         for each in versions
         if each.number == number
     )
+    numbers = (decision.chosen, decision.champion, versions[0].number)
+    about = [each for each in versions if each.number in numbers]
+    _keep(registry, decision, kept, about)
+    if not decision.promoted or decision.chosen is None:
+        return
+    try:
+        registry.replace_champion(decision.stream, decision.champion, decision.chosen)
+    except Overtaken as error:
+        undone = replace(
+            decision, made=datetime.now(UTC), chosen=decision.champion, reason=str(error)
+        )
+        _keep(registry, undone, kept, about)
+        raise
+    if CHALLENGER in kept.aliases:
+        registry.remove_alias(decision.stream, CHALLENGER)
+
+
+def _keep(registry: Registry, decision: Decision, kept: Version, about: Sequence[Version]) -> None:
+    """Keep a decision with the files of one version; its reason is a tag of all it is about."""
     # in order of time; two people may decide in the same second
     name = f"decisions/{decision.made.strftime('%Y%m%dT%H%M%SZ')}-{uuid.uuid4().hex[:8]}.json"
     registry.keep(kept, name, decision.document())
-    for each in versions:
-        if each.number in (decision.chosen, decision.champion, versions[0].number):
-            registry.tag(each, records.DECISION, decision.reason)
-    if not decision.promoted or decision.chosen is None:
-        return
-    registry.set_alias(decision.stream, CHAMPION, decision.chosen)
-    if CHALLENGER in kept.aliases:
-        registry.remove_alias(decision.stream, CHALLENGER)
+    for each in about:
+        registry.tag(each, records.DECISION, decision.reason)
 
 
 def _trial_document(trial: Trial) -> dict[str, Any]:

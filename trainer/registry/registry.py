@@ -24,7 +24,7 @@ from models.names import NAME
 from trainer.datasets import file_digest
 from trainer.registry import flavour, identity, records
 from trainer.registry.admission import admitted
-from trainer.registry.errors import Inadmissible, NotInRegistry, RegistryError
+from trainer.registry.errors import Inadmissible, NotInRegistry, Overtaken, RegistryError
 from trainer.registry.records import ALIASES, CHALLENGER, CHAMPION, FOLDER, Alias, Version
 from trainer.registry.runs import Run
 from trainer.registry.settings import RegistryTable
@@ -210,6 +210,40 @@ class Registry:
         """
         with tempfile.TemporaryDirectory() as folder:
             return bundles.read(self.fetch(version, Path(folder)))
+
+    def check_champion(self, stream: str, before: int | None, number: int | None) -> None:
+        """Check that the champion is still ``before``, or already ``number``.
+
+        Raises:
+            Overtaken: it is another version.
+
+        """
+        with self.store.reading():
+            found = self._aliases(stream).get(CHAMPION)
+        now = None if found is None else int(found)
+        if now not in (before, number):
+            was = "there was none" if before is None else f"it was version {before}"
+            made = "no version is champion now" if now is None else f"version {now} is now"
+            raise Overtaken(
+                f"{stream}: somebody changed the champion meanwhile: {was}, and {made}. This"
+                " decision is not carried out: decide again, which compares with that"
+            )
+
+    def replace_champion(self, stream: str, before: int | None, number: int) -> None:
+        """Make a version champion if ``before`` still is.
+
+        Nobody comes in between in a file of SQLite. MLflow cannot compare and set: on a server or
+        another database somebody may, for milliseconds, and the one who is second stays.
+
+        Raises:
+            Overtaken: the champion is another one, before or after this.
+
+        """
+        self.version(stream, number)
+        with self.store.writing():
+            self.check_champion(stream, before, number)
+            self.store.client.set_registered_model_alias(stream, CHAMPION, str(number))
+            self.check_champion(stream, number, number)
 
     def set_alias(self, stream: str, alias: Alias, number: int) -> None:
         """Give an alias to a version; the one that had it loses it.

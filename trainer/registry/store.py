@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as FoundRun
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.engine.interfaces import DBAPIConnection
 
 PACKAGES: Final = ("mlflow", "sqlalchemy", "alembic")
 _SQLITE: Final = "sqlite:///"
@@ -33,9 +34,10 @@ _ASKED: Final = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=Default
 # what requests says of a certificate, and of a file of authorities that is not there or is none
 _NOT_TRUSTED: Final = ("CERTIFICATE_VERIFY_FAILED", "TLS CA certificate bundle", "[X509")
 # columns of MLflow's tables that have the URI of files
-_PLACES: Final = {
+PLACES: Final = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
     "model_versions": ("source", "storage_location"),
 }
 _SAID_MAX: Final = 500  # characters of a foreign error
@@ -126,7 +128,7 @@ class Store:
 
         engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
         with self.writing(), engine.begin() as connection:
-            for name, columns in _PLACES.items():
+            for name, columns in PLACES.items():
                 table = sqlalchemy.table(name, *map(sqlalchemy.column, columns))
                 for place in table.c:
                     moved = new + sqlalchemy.func.substr(place, len(old) + 1)
@@ -201,6 +203,28 @@ class Store:
             )
         return str(found.experiment_id)
 
+    def _check_encoding(self, connection: DBAPIConnection, _: object) -> None:
+        """Refuse a database of PostgreSQL that is not in UTF-8.
+
+        SQLAlchemy and MLflow fail with one that does not know the encoding of its texts: there, the
+        driver returns bytes.
+
+        Raises:
+            ConfigError: its encoding is another one.
+
+        """
+        with contextlib.closing(connection.cursor()) as cursor:
+            cursor.execute("SHOW server_encoding")
+            [(found,)] = cursor.fetchall()
+        connection.rollback()
+        encoding = found.decode() if isinstance(found, bytes) else str(found)
+        if encoding != "UTF8":
+            raise ConfigError(
+                f"registry.url: {self.where}: the database has the encoding {printable(encoding)},"
+                " and MLflow needs UTF8: make another one with `createdb --encoding=UTF8"
+                " --template=template0 NAME`, and give its name in registry.url"
+            )
+
     @contextlib.contextmanager
     def _creating(self) -> Iterator[None]:
         """Connect once, so that a wrong password is told at once; one process makes the tables."""
@@ -209,7 +233,7 @@ class Store:
             yield
             return
         import sqlalchemy
-        from sqlalchemy import exc
+        from sqlalchemy import event, exc
 
         try:
             engine = sqlalchemy.create_engine(self.uri, poolclass=sqlalchemy.NullPool)
@@ -217,6 +241,8 @@ class Store:
             raise ConfigError(f"registry.url: {_said(error)}") from error
         except ImportError as error:
             raise ConfigError(f"registry.url: its driver is not installed: {error}") from error
+        if engine.dialect.name == "postgresql":  # before SQLAlchemy's own first questions
+            event.listen(engine, "connect", self._check_encoding, insert=True)
         with engine.connect() as connection:
             if engine.dialect.name == "postgresql":
                 connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_CREATING})"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -17,13 +18,19 @@ from click.testing import CliRunner
 from agent.cli import commands
 from agent.collector import parquet
 from agent.collector.books import Collected
+from agent.collector.counts import Counts
+from agent.collector.overview import overview
 from agent.collector.reading import Chunk, Refused, Source, read_chunk
 from agent.collector.retention import FOREVER
 from agent.collector.retention import Keeping as MessagesKeeping
 from agent.collector.samples import Shelved
+from agent.collector.taking import Taking
 from agent.collector.tidying import Keeping
+from agent.dialects.answered import rows_of
 from agent.dialects.cloudevents import CloudEvents
 from agent.dialects.samples import Samples, packed, parted
+from agent.mqtt.connection import Received
+from agent.store.migrations import COLLECTED
 from agent.store.record import Origin
 from models.errors import ConfigError, StoreError
 
@@ -328,3 +335,91 @@ def test_without_polars_collect_says_what_to_install(
     found = CliRunner().invoke(commands, words)
     assert isinstance(found.exception, ConfigError)
     assert "pip install 'fieldwatch[ingest]'" in str(found.exception)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "about = '{'",
+        "about = '[]'",
+        "about = '{}'",
+        "about = CAST(x'ff7b7d' AS TEXT)",
+        "data = x'00'",
+        "data = x''",
+    ],
+)
+def test_a_damaged_chunk_is_set_aside_and_those_around_it_are_filed(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Open(tmp_path)
+    one.take(*(chunk_of(samples_of(first)) for first in (1, 11, 21)))
+    one.close()
+    with sqlite3.connect(tmp_path / COLLECTED) as database:
+        database.execute(f"UPDATE chunks SET {damage} WHERE id = 2")
+    one.collected.__enter__()
+    counts = Counts()
+    taking = Taking("plant", counts, None)
+    while taking.file_samples(one.collected, all_of_it=True):
+        pass
+    assert numbers(tmp_path) == [*range(1, 11), *range(21, 31)]
+    assert counts.counters["chunks_damaged"] == 1
+    counts.tell()
+    assert "fieldwatch/v1/plant/gw-1/samples/pump-1" in caplog.text
+    assert one.samples.size_bytes == 0
+    one.close()
+    found = overview(tmp_path, "damaged", 10)
+    assert [entry["topic"] for entry in found["quarantine"]] == [
+        "fieldwatch/v1/plant/gw-1/samples/pump-1"
+    ]
+    assert [(each["cause"], each["count"]) for each in found["refused"]] == [("damaged", 1)]
+    assert [each["chunks_waiting"] for each in found["samples"]] == [0]
+
+
+def test_a_stream_of_nothing_but_damaged_chunks_does_not_stop_the_others(tmp_path: Path) -> None:
+    one = Open(tmp_path)
+    one.take(chunk_of(samples_of(1)), chunk_of(samples_of(11), "fan"))
+    with sqlite3.connect(tmp_path / COLLECTED) as database:
+        database.execute("UPDATE chunks SET about = '{}' WHERE stream = 'pump-1'")
+    taking = Taking("plant", Counts(), None)
+    taking.file_samples(one.collected, all_of_it=True)
+    taking.file_samples(one.collected, all_of_it=True)
+    assert numbers(tmp_path, "fan") == list(range(11, 21))
+    one.close()
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "taken"), [(0.0, 3), (86_000.0, 3), (172_800.0, 0), (3_000.0 * 31_556_952, 0)]
+)
+def test_samples_of_after_tomorrow_are_refused_and_kept_for_a_look(
+    tmp_path: Path, ahead_s: float, taken: int
+) -> None:
+    one = Open(tmp_path)
+    counts = Counts()
+    taking = Taking("plant", counts, None)
+    samples = samples_of(1, 3, since_s=time.time() - 10)
+    later = samples._replace(times=samples.times + np.array([0, 0, ahead_s]))
+    about, data = packed(later)
+    dialect = CloudEvents(Origin("plant", "gw-1", "5e00"))
+    sent = dialect.samples("pump-1", about | {"missed": 0}, data, BEGIN_S, 7, "1", "synced")
+    taking.take(Received(*sent, 1, False), one.collected)
+    result = {"stream": "fan", "channels": ["flow"], "interval_s": 1.0, "samples": True}
+    result["rows"] = rows_of(later.times, later.scores, later.values[:, :1])
+    answer = {"v": 1, "id": "0f" * 16, "part": 1, "parts": 1, "ok": True, "result": result}
+    topic = "fieldwatch/v1/plant/gw-1/command/answer"
+    taking.take(Received(topic, json.dumps(answer).encode(), 1, False), one.collected)
+    one.collected.commit()
+    one.file_all()
+    one.close()
+    assert counts.counters["samples"] == counts.counters["samples_answered"] == taken
+    assert counts.rejected["in_future"] == (0 if taken else 2)
+    assert len(overview(tmp_path, "in_future", 10)["quarantine"]) == (0 if taken else 2)
+    assert bool([*tmp_path.rglob("day=*")]) == bool(taken)
+
+
+def test_a_channel_called_time_does_not_replace_the_times(opened: Open, tmp_path: Path) -> None:
+    opened.take(chunk_of(samples_of(1, 3)._replace(channels=["flow", "time"])))
+    opened.file_all()
+    found = stored(tmp_path)
+    assert [at.timestamp() for at in found["time"]] == [BEGIN_S + 1, BEGIN_S + 2, BEGIN_S + 3]
+    assert found["channel:time"].to_list() == [2.0, 3.0, 4.0]
+    assert "time:quality" in found.columns

@@ -151,3 +151,18 @@ def test_times_that_are_none(tmp_path: Path, words: list[str]) -> None:
     found = export(tmp_path, tmp_path / "x.csv", "--stream=pump", *words)
     assert found.exit_code == 2
     assert "--from, --to" in found.output
+
+
+def test_a_channel_called_time_does_not_hide_the_times(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('[store]\ndirectory = "store"\n')
+    (tmp_path / "store").mkdir()
+    store = Store(tmp_path / "store", "plant", "gw-1", 1000, 10_000)
+    store.readings.history.describe({"pump": ["time", "flow", "level"]})
+    store.open()
+    commit(store, 0, 3)
+    store.close()
+    file = tmp_path / "pump.csv"
+    assert export(tmp_path, file, "--stream=pump").exit_code == 0
+    header = file.read_text().splitlines()[0].split(",")
+    assert header[:4] == ["time", "channel:time", "flow", "level"]
+    assert len(set(header)) == len(header)

@@ -371,6 +371,7 @@ def test_a_stream_has_a_bundle_or_a_baseline_or_both(written):
             "the history of 261 channels takes",
         ),
         ('unit = "m3/h"', '[[streams.baseline.channels]]\nname = "flow"', "'flow' occurs twice"),
+        ('"flow"', '"time"', "'time' is the column of the times: give the channel another name"),
     ],
 )
 def test_a_baseline_is_checked(written, before, after, said):

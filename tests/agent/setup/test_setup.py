@@ -285,9 +285,12 @@ def test_secrets_are_encrypted_where_systemd_can(
 ) -> None:
     monkeypatch.setenv("SYSTEMD_CREDENTIAL_SECRET", str(tmp_path / "host-key"))
     image.set_up()
+    encrypted = image.root / "etc" / "credstore.encrypted"
+    encrypted.mkdir(mode=0o700)
+    (encrypted / "mqtt.other").touch()  # of another service
     image.set_up("--credentials", "encrypted")
     assert "nothing changed" in image.set_up("--credentials", "encrypted").output
-    file = image.root / "etc" / "credstore.encrypted" / "mqtt.password"
+    file = encrypted / "mqtt.password"
     assert mode(file) == 0o600
     assert image.holders(PASSWORD) == []  # the plain one is gone
     unit = image.root / "etc/systemd/system/fieldwatch-agent.service.d/encrypted-credentials.conf"

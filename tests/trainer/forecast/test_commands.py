@@ -12,6 +12,7 @@ from models.interpreter import ForecastNetwork
 from models.manifest import Channel, ForecastPart, Sampling
 from models.messages import Float32, Forecast
 from trainer.config import ForecastTable
+from trainer.forecast import commands, corrections
 from trainer.forecast.build import BuiltForecaster, build
 from trainer.forecast.commands import Recorded, levels_of
 from trainer.forecast.corrections import StepParts
@@ -196,3 +197,22 @@ def test_a_mode_has_an_effect_for_each_of_its_levels() -> None:
         for mode in range(3)
     ]
     np.testing.assert_allclose(np.array(told) - told[0], MODES, atol=1.0)
+
+
+def test_commands_that_are_too_large_for_a_bundle_are_left_out_before_they_are_fitted(
+    values: Float32, found: BuiltForecaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = found.corrected.commands
+    assert judged is not None and judged.chosen
+    size = judged.weights(len(SCORED), ForecastTable.model_validate(SETTINGS))
+    part = found.shipped.part.commands
+    assert part is not None
+    given = np.size(part.weights) + np.size(part.expected) + np.size(part.response)
+    assert given <= size  # never fewer than there are
+    for module in (corrections, commands):
+        monkeypatch.setattr(module, "OFFSETS_MAX", size - 1)
+    without = built(values, tried=False)
+    assert without.shipped.part.commands is None
+    (told,) = without.metrics()["left_out"]
+    assert told.startswith(f"the part of the commands is left out: it would have {size} weights")
+    assert without.metrics()["commands"]["history"]["alone"]  # the evidence stays

@@ -154,3 +154,18 @@ def test_a_gain_that_four_origins_can_show_by_chance_is_not_enough(
     products = np.stack([[[a, b], [b, b]] for a, b in zip(closed, coupled, strict=True)])
     assert judge(products, settings.choice).ships
     assert worth(products, settings).ships is ships
+
+
+def test_a_coupling_that_is_too_large_for_a_bundle_is_left_out_before_it_is_fitted(
+    settings: ForecastTable,
+) -> None:
+    count = 64
+    values = np.repeat(driven(900, seed=1), count // 2, axis=1)
+    said: list[str] = []
+    parts = StepParts(values[:600], 450, values[600:])
+    found = build(settings, channels(*[1.0] * count), parts, None, said.append)
+    assert found.corrected.coupling is None
+    assert found.shipped.part.coupling is None
+    (told,) = found.metrics()["left_out"]
+    assert told in said
+    assert told.startswith("the coupling of the channels is left out: it would have 1")

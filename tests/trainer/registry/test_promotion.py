@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,9 @@ from tests.bundle_rig import FAR, NORMAL, noisy
 from tests.conftest import ROOT
 from tests.registry_rig import SEEN_S, good_bundle, write_flow
 from trainer.registry import upkeep
-from trainer.registry.errors import NotComparable, NotInRegistry
+from trainer.registry.errors import NotComparable, NotInRegistry, Overtaken
 from trainer.registry.promotion import force, promote
+from trainer.registry.records import Version
 from trainer.registry.registry import Registry
 from trainer.registry.window import Recorded
 
@@ -241,3 +242,52 @@ def test_without_labels_f1_cannot_decide(rival: Callable[..., Registry], tmp_pat
     assert {trial.fault for trial in made.trials} == {
         "f1 cannot be measured: the window has no labels, or nothing changes"
     }
+
+
+class Meanwhile(Registry):
+    """A registry in which somebody else promotes a version just after a step of ours."""
+
+    step = ""
+    other: Callable[[], object] = staticmethod(lambda: None)
+
+    def _after(self, step: str) -> None:
+        if step == self.step:
+            self.step = ""
+            self.other()
+
+    def versions(self, stream: str) -> list[Version]:
+        found = super().versions(stream)
+        self._after("versions")
+        return found
+
+    def keep(self, version: Version, name: str, document: Mapping[str, object]) -> None:
+        super().keep(version, name, document)
+        self._after("keep")
+
+
+@pytest.mark.parametrize("step", ["versions", "keep"])
+@pytest.mark.parametrize("forced", [True, False])
+def test_who_is_second_is_told_and_promotes_nothing(
+    rival: Callable[..., Registry], tmp_path: Path, step: str, forced: bool
+) -> None:
+    theirs = rival()
+    good_bundle(tmp_path / "3" / "flow.fieldwatch", 3, CALM, seen_s=SEEN_S + 3)
+    theirs.register(tmp_path / "3" / "flow.fieldwatch")
+    theirs.set_alias("flow", "champion", 1)
+    ours = Meanwhile(theirs.settings, tmp_path)
+    ours.step = step
+    ours.other = lambda: force(theirs, "flow", 3, "the other one says so")
+    with pytest.raises(Overtaken, match="was version 1, and version 3 is now"):
+        if forced:
+            force(ours, "flow", 2, "we say so")
+        else:
+            promote(ours, "flow", recording(tmp_path / "new.csv"), candidate=2)
+    champion = theirs.champion("flow")
+    assert champion is not None
+    assert champion.number == 3
+    version = theirs.version("flow", 2)
+    kept = [name for name in version.files if name.startswith("decisions/")]
+    assert len(kept) == (0 if step == "versions" else 2)
+    if step == "keep":
+        assert "somebody changed the champion meanwhile" in version.tags["fieldwatch.decision"]
+    assert list(upkeep.verify(theirs)) == []

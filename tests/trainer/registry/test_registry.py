@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 from models import bundle as bundles
 from models.errors import BundleError, ConfigError
@@ -26,6 +28,7 @@ from trainer.registry.identity import lineage_of
 from trainer.registry.registry import Registry
 from trainer.registry.runs import process
 from trainer.registry.settings import RegistryTable
+from trainer.registry.store import PLACES
 
 Open = Callable[..., Registry]
 
@@ -363,3 +366,61 @@ def test_a_wrong_password_of_postgresql_is_refused_and_not_shown(
         with pytest.raises(RegistryError, match="password authentication failed") as refused:
             Registry(RegistryTable(**settings, password_env="REGISTRY_PASSWORD"), tmp_path)
         assert "wrong" not in json.dumps(str(refused.value))
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_postgresql_that_is_not_utf8_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str
+) -> None:
+    with postgres.running() as server:
+        monkeypatch.setenv("REGISTRY_PASSWORD", postgres.PASSWORD)
+        url = sqlalchemy.make_url(server.url).set(password=postgres.PASSWORD)
+        engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(
+                f"CREATE DATABASE old ENCODING '{encoding}' TEMPLATE template0"
+                " LC_COLLATE 'C' LC_CTYPE 'C'"
+            )
+        engine.dispose()
+        settings = {"url": server.url.replace("/postgres", "/old"), "artifacts": str(tmp_path)}
+        with pytest.raises(ConfigError, match=f"has the encoding {encoding}, and .* UTF8") as told:
+            Registry(RegistryTable(**settings, password_env="REGISTRY_PASSWORD"), tmp_path)
+        assert postgres.PASSWORD not in str(told.value)
+        assert "/old: the database has" in str(told.value)
+
+
+# columns of MLflow's tables with such a name that have no place of files of a registry
+OTHERS = {
+    ("datasets", "dataset_source"),  # where recordings came from
+    ("evaluation_dataset_records", "source"),  # of MLflow's evaluation of language models
+    ("mcp_server_versions", "source"),
+    ("mcp_access_endpoints", "url"),
+    ("runs", "source_name"),  # the program
+    ("webhooks", "url"),
+    ("workspaces", "trace_archival_location"),  # of traces, which have no files of a registry
+}
+
+
+def test_every_column_of_mlflow_that_has_a_place_is_moved(registry: Registry) -> None:
+    engine = sqlalchemy.create_engine(registry.store.uri)
+    schema = sqlalchemy.inspect(engine)
+    found = {
+        (table, column["name"])
+        for table in schema.get_table_names()
+        for column in schema.get_columns(table)
+        if re.search(r"uri|url|location|path|directory|(^|_)source(_name)?$", column["name"])
+    }
+    engine.dispose()
+    moved = {(table, column) for table, columns in PLACES.items() for column in columns}
+    assert found - OTHERS == moved
+
+
+def test_the_files_of_a_logged_model_move_with_the_registry(
+    registry: Registry, tmp_path: Path
+) -> None:
+    model = registry.store.client.create_logged_model(registry.store.experiment, name="pump")
+    before, after = registry.store.root, (tmp_path / "elsewhere").as_uri()
+    assert model.artifact_location.startswith(before)
+    registry.store.move(before, after)
+    found = registry.store.client.get_logged_model(model.model_id)
+    assert found.artifact_location == model.artifact_location.replace(before, after)
