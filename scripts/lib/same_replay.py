@@ -50,7 +50,8 @@ def excused(one: dict[str, Any], other: dict[str, Any], apart_s: float) -> bool:
         return abs(times[0] - times[1])
 
     happened = [key for key in ("onset", "opened", "closed") if one[key] and other[key]]
-    return identity(one) == identity(other) and all(seconds(key) <= apart_s for key in happened)
+    near = apart_s >= 0 and all(seconds(key) <= apart_s for key in happened)
+    return near and identity(one) == identity(other)
 
 
 def read(file: str) -> dict[str, Any]:
