@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, get_args
 
 from agent.collector.reading import Cause, Source
@@ -64,7 +65,7 @@ class Quarantine:
         self.read_sizes()
 
     def read_sizes(self) -> None:
-        """Read what is on the disk; call it if a transaction with ``write`` failed."""
+        """Read what is on the disk; call it if a transaction with ``file`` failed."""
         sizes = self._database.execute(
             f"SELECT gateway, cause, sum{_SIZE} FROM quarantine WHERE site = ?"  # noqa: S608
             " GROUP BY gateway, cause",
@@ -106,26 +107,38 @@ class Quarantine:
 
     def write(self) -> None:
         """Write the added entries, within the caller's transaction."""
+        self._file(self._waiting, self._counts)
+        self._waiting, self._waiting_bytes, self._counts = [], 0, Counter()
+
+    def file(self, entries: Sequence[Entry]) -> None:
+        """Write entries at once, within the caller's transaction, whatever waits for a commit.
+
+        What they say is nowhere else. So a body is kept whole, up to the share of its cause.
+        """
+        longest = self._cause_bytes_max // 2
+        kept = [entry._replace(body=entry.body[:longest]) for entry in entries]
+        self._file(kept, Counter(entry.cause for entry in entries))
+
+    def _file(self, entries: Sequence[Entry], counts: Mapping[str, int]) -> None:
         now_s = time.time()
         self._database.executemany(
             "INSERT INTO quarantine (site, gateway, cause, reason, topic, body, epoch, seq,"
             " received) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [(self._site, *entry, now_s) for entry in self._waiting],
+            [(self._site, *entry, now_s) for entry in entries],
         )
         self._database.executemany(
             "INSERT INTO refused VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
             " SET count = count + excluded.count, last = excluded.last",
-            [(self._site, cause, count, now_s) for cause, count in self._counts.items()],
+            [(self._site, cause, count, now_s) for cause, count in counts.items()],
         )
-        for entry in self._waiting:
+        for entry in entries:
             of = entry.gateway, entry.cause
             self._sizes[of] = self._sizes.get(of, 0) + entry.size_bytes
-        for of in {(entry.gateway, entry.cause) for entry in self._waiting}:
+        for of in {(entry.gateway, entry.cause) for entry in entries}:
             while self._sizes.get(of, 0) > self._cause_bytes_max:
                 self._free("gateway = ? AND cause = ?", of)
         while self.size_bytes > self.bytes_max:
             self._free("TRUE", ())
-        self._waiting, self._waiting_bytes, self._counts = [], 0, Counter()
 
     def drop_older(self, before_s: float) -> None:
         """Delete entries from before a time (Unix seconds), within the caller's transaction."""

@@ -265,8 +265,8 @@ class Shelved:
         with errors_of(self._path):
             rows = self._database.execute(
                 # as bytes: a text that is not UTF-8 is damage of one chunk, not of the database
-                f"SELECT id, CAST(about AS BLOB), data FROM chunks WHERE {_OF} AND stream = ?"  # noqa: S608
-                " ORDER BY id",
+                f"SELECT id, CAST(about AS BLOB), CAST(data AS BLOB) FROM chunks"  # noqa: S608
+                f" WHERE {_OF} AND stream = ? ORDER BY id",
                 [self._site, *of.source, of.stream],
             )
             samples: list[Samples] = []
@@ -297,11 +297,9 @@ class Shelved:
 
     def _forget_in_files(self, of: _Of, last: int, filed: int, damaged: Sequence[Entry]) -> None:
         """Delete the chunks up to one; the damaged ones move to the quarantine with that."""
-        for entry in damaged:
-            self._quarantine.add(entry)
         try:
             with transaction(self._database, self._path):
-                self._quarantine.write()
+                self._quarantine.file(damaged)
                 left = self._forget(of, last, filed)
         except StoreError:
             self._quarantine.read_sizes()

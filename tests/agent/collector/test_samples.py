@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import sys
@@ -20,6 +21,7 @@ from agent.collector import parquet
 from agent.collector.books import Collected
 from agent.collector.counts import Counts
 from agent.collector.overview import overview
+from agent.collector.quarantine import Entry
 from agent.collector.reading import Chunk, Refused, Source, read_chunk
 from agent.collector.retention import FOREVER
 from agent.collector.retention import Keeping as MessagesKeeping
@@ -373,6 +375,34 @@ def test_a_damaged_chunk_is_set_aside_and_those_around_it_are_filed(
     ]
     assert [(each["cause"], each["count"]) for each in found["refused"]] == [("damaged", 1)]
     assert [each["chunks_waiting"] for each in found["samples"]] == [0]
+
+
+def test_a_damaged_chunk_is_counted_once_however_often_its_move_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later_s = itertools.count(0, 1000)
+    monkeypatch.setattr("agent.collector.samples.time.monotonic", lambda: float(next(later_s)))
+    one = Open(tmp_path)
+    one.take(chunk_of(samples_of(1)))
+    waiting = Entry("gw-1", "unreadable", "no JSON", "a topic", b"kept with the next commit")
+    one.collected.quarantine.add(waiting)
+    with sqlite3.connect(tmp_path / COLLECTED) as database:
+        database.execute("UPDATE chunks SET about = '{}'")
+        database.execute(
+            "CREATE TRIGGER full BEFORE DELETE ON chunks BEGIN SELECT RAISE(ABORT, 'full'); END"
+        )
+    for _ in range(2):
+        with pytest.raises(StoreError, match="full"):
+            one.samples.file_some(all_of_it=True)
+    with sqlite3.connect(tmp_path / COLLECTED) as database:
+        database.execute("DROP TRIGGER full")
+    one.samples.file_some(all_of_it=True)
+    one.collected.commit()
+    one.close()
+    found = overview(tmp_path, None, 10)
+    refused = {each["cause"]: each["count"] for each in found["refused"]}
+    assert refused == {"damaged": 1, "unreadable": 1}
+    assert len(found["quarantine"]) == 2
 
 
 def test_a_stream_of_nothing_but_damaged_chunks_does_not_stop_the_others(tmp_path: Path) -> None:
