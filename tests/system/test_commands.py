@@ -18,6 +18,7 @@ import paho.mqtt.client as paho
 import pytest
 
 from agent.control.client import ask as ask_locally
+from agent.control.protocol import Refused
 from agent.health import prometheus
 from agent.mqtt.client import Client
 from agent.remote.asking import Gateway as Asked
@@ -67,8 +68,20 @@ class Commanded(Gateway):
         wait_until(lambda: self.commands()["listening"], "the subscription")
 
     def commands(self) -> dict[str, Any]:
-        told: dict[str, Any] = ask_locally(self.socket, "state")["control"]["remote"]
-        return told
+        """Return what the state says of commands; a busy agent is asked again."""
+        found: list[dict[str, Any]] = []
+
+        def told() -> bool:
+            try:
+                found.append(ask_locally(self.socket, "state"))
+            except Refused as refusal:
+                if refusal.code != "busy":
+                    raise
+            return bool(found)
+
+        wait_until(told, "the state")
+        of_commands: dict[str, Any] = found[0]["control"]["remote"]
+        return of_commands
 
     def trust(self, directory: Path, role: Any, name: str) -> SecretKey:
         public = new_key(directory / f"{role}-{name}.key", role, name)

@@ -100,7 +100,8 @@ def running(directory: Path, workers: int, profiled: bool) -> Iterator[Cluster]:
 
     try:
         start("scheduler", "--port", "0")
-        wait_until(file.exists, "the scheduler runs", 120)
+        # it is there before it is written
+        wait_until(lambda: file.exists() and file.read_text().endswith("\n}"), "the scheduler", 120)
         found = Cluster(json.loads(file.read_text())["address"])
         for _ in range(workers):
             found.workers.append(start("worker", "--no-nanny", "--nthreads", "1"))
